@@ -1,0 +1,391 @@
+//! The bundle: one file with the weights of a whole family stored once and a list of plans that refer to them.
+//!
+//! [`Bundle::parse`] checks everything once: checksums, section bounds, every step's geometry and constants, every plan's
+//! layout. After that all accessors are infallible in effect; those that decode a record return `Option` only because an index
+//! may be out of range. The format is specified in `host-tools/docs/format.md`.
+
+#[cfg(feature = "std")]
+mod aligned;
+mod check;
+mod error;
+mod layout;
+mod records;
+mod walk;
+#[cfg(feature = "std")]
+pub mod write;
+
+#[cfg(feature = "std")]
+pub use aligned::AlignedBytes;
+pub use error::{BundleError, PlanFault, StepFault};
+pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
+pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
+pub use walk::{PlacedStep, Steps};
+
+use core::ops::Range;
+
+use layout::{ENTRY_BYTES, HEADER_BYTES, entry, header, u16_at, u32_at};
+use serde::Deserialize;
+
+use crate::kernels::{Conv2d, Requant};
+
+/// CRC-32 (IEEE 802.3, as in zip and png) of `bytes`.
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
+    const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    CRC.checksum(bytes)
+}
+
+/// A bundle whose checksums, records and plan layouts have been verified; a view on bytes that stay where they are.
+///
+/// Holding one tells you: every weight, table and arena range that a step or plan names exists, no step overwrites what it
+/// reads, and the arithmetic of every step stays in its exact range. It does *not* tell you who made the bundle.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    bytes: &'a [u8],
+    meta: Meta<'a>,
+    blocks: RecordList<'a>,
+    steps: RecordList<'a>,
+    plans: RecordList<'a>,
+    weights: &'a [i8],
+    tables: &'a [i32],
+    shifts: &'a [u8],
+    input_lut: &'a [i8],
+    golden: Option<Golden<'a>>,
+}
+
+impl<'a> Bundle<'a> {
+    /// Checks `bytes` and returns the view. `bytes` must start on a 16-byte boundary; trailing bytes are ignored, so a
+    /// flash region may be larger than its bundle.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the first rule that failed and where.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
+        let bytes = check_header(bytes)?;
+        let sections = Sections::read(bytes)?;
+        let section = |id| sections.required(id);
+        let meta = section(SectionId::Meta)?;
+        let meta =
+            postcard::from_bytes(meta).map_err(|_| BundleError::Record { section: SectionId::Meta, index: 0 })?;
+        let list = |id| RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 });
+        let aligned_words =
+            |id| bytemuck::try_cast_slice(section(id)?).map_err(|_| BundleError::Record { section: id, index: 0 });
+        let bundle = Self {
+            bytes,
+            meta,
+            blocks: list(SectionId::Blocks)?,
+            steps: list(SectionId::Steps)?,
+            plans: list(SectionId::Plans)?,
+            weights: bytemuck::cast_slice(section(SectionId::Weights)?),
+            tables: aligned_words(SectionId::Tables)?,
+            shifts: section(SectionId::Shifts)?,
+            input_lut: bytemuck::cast_slice(sections.find(SectionId::InputLut).unwrap_or(&[])),
+            golden: None,
+        };
+        check::check(&bundle)?;
+        bundle.with_golden(sections.find(SectionId::Golden))
+    }
+
+    fn with_golden(mut self, section: Option<&'a [u8]>) -> Result<Self, BundleError> {
+        let wrong = BundleError::Optional(SectionId::Golden);
+        let Some(bytes) = section else { return Ok(self) };
+        let count = u64::from(u32_at(bytes, 0).ok_or(wrong)?);
+        let outputs = u64::from(self.plan_count()).saturating_mul(self.meta.output.elements());
+        let per_vector = self.meta.input.elements().saturating_add(outputs);
+        let vectors = bytes.get(4..).ok_or(wrong)?;
+        if count == 0 || count.saturating_mul(per_vector) != vectors.len() as u64 {
+            return Err(wrong);
+        }
+        self.golden = Some(Golden {
+            vectors: bytemuck::cast_slice(vectors),
+            count: count as usize,
+            input_len: self.meta.input.len(),
+            output_len: self.meta.output.len(),
+        });
+        Ok(self)
+    }
+
+    /// Name, labels, input and output.
+    #[must_use]
+    pub const fn meta(&self) -> &Meta<'a> {
+        &self.meta
+    }
+
+    /// Bytes of the whole bundle, as its header states.
+    #[must_use]
+    pub const fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Number of plans, at least 1.
+    #[must_use]
+    pub const fn plan_count(&self) -> u16 {
+        self.plans.count
+    }
+
+    /// Number of blocks.
+    #[must_use]
+    pub const fn block_count(&self) -> u16 {
+        self.blocks.count
+    }
+
+    /// Number of stored steps.
+    #[must_use]
+    pub const fn step_count(&self) -> u16 {
+        self.steps.count
+    }
+
+    /// Plan `index`; `None` past the end.
+    #[must_use]
+    pub fn plan(&self, index: u16) -> Option<Plan<'a>> {
+        self.plans.get(index)
+    }
+
+    /// Block `index`; `None` past the end.
+    #[must_use]
+    pub fn block(&self, index: u16) -> Option<Block<'a>> {
+        self.blocks.get(index)
+    }
+
+    /// Step `index`; `None` past the end.
+    #[must_use]
+    pub fn step(&self, index: u16) -> Option<Step> {
+        self.steps.get(index)
+    }
+
+    /// All plans, by rising cost.
+    pub fn plans(&self) -> impl Iterator<Item = Plan<'a>> + '_ {
+        (0..self.plan_count()).filter_map(|i| self.plan(i))
+    }
+
+    /// The plan's steps with their places in the arena, in order of execution.
+    #[must_use]
+    pub const fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
+        Steps::new(*self, *plan)
+    }
+
+    /// Section `WGHT`.
+    #[must_use]
+    pub const fn weights(&self) -> &'a [i8] {
+        self.weights
+    }
+
+    /// Section `TABL`.
+    #[must_use]
+    pub const fn tables(&self) -> &'a [i32] {
+        self.tables
+    }
+
+    /// Section `SHFT`.
+    #[must_use]
+    pub const fn shifts(&self) -> &'a [u8] {
+        self.shifts
+    }
+
+    /// Golden vectors, if the bundle holds any.
+    #[must_use]
+    pub const fn golden(&self) -> Option<Golden<'a>> {
+        self.golden
+    }
+
+    /// Table from pixel to int8 for input channel `channel`; `None` if the bundle holds no such tables.
+    #[must_use]
+    pub fn input_lut(&self, channel: usize) -> Option<&'a [i8; 256]> {
+        let at = channel.checked_mul(256)?;
+        self.input_lut.get(at..)?.first_chunk()
+    }
+
+    /// Turns interleaved pixels (HWC, one byte each) into the int8 input. Returns `false`, and writes nothing, if the
+    /// bundle has no pixel tables or a length differs from the input's.
+    pub fn quantize_pixels(&self, pixels: &[u8], input: &mut [i8]) -> bool {
+        let channels = usize::from(self.meta.input.c);
+        let len = self.meta.input.len();
+        if pixels.len() != len || input.len() != len || self.input_lut.len() != channels * 256 || channels == 0 {
+            return false;
+        }
+        for (from, to) in pixels.chunks_exact(channels).zip(input.chunks_exact_mut(channels)) {
+            for ((pixel, value), table) in from.iter().zip(to).zip(self.input_lut.chunks_exact(256)) {
+                *value = table.get(usize::from(*pixel)).copied().unwrap_or(0);
+            }
+        }
+        true
+    }
+
+    /// Weights of a convolution step.
+    pub(crate) fn weights_at(&self, offset: u32, len: usize) -> Option<&'a [i8]> {
+        self.weights.get(range(offset, len)?)
+    }
+
+    /// Table entries of a step.
+    pub(crate) fn table_at(&self, index: u32, len: usize) -> Option<&'a [i32]> {
+        self.tables.get(range(index, len)?)
+    }
+
+    /// Requantization tables of a convolution step.
+    pub(crate) fn requant(&self, geometry: &Conv2d, tables: &ChannelTables) -> Option<Requant<'a>> {
+        let channels = usize::from(geometry.output.c);
+        Some(Requant {
+            bias: self.table_at(tables.bias, channels)?,
+            multiplier: self.table_at(tables.multiplier, channels)?,
+            shift: self.shifts.get(range(tables.shift, channels)?)?,
+            landing: tables.landing,
+        })
+    }
+}
+
+/// `start .. start + len`, if that can be counted.
+fn range(start: u32, len: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(start).ok()?;
+    Some(start..start.checked_add(len)?)
+}
+
+/// Inputs and expected outputs stored in a bundle, so that a board can verify itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Golden<'a> {
+    vectors: &'a [i8],
+    count: usize,
+    input_len: usize,
+    output_len: usize,
+}
+
+impl<'a> Golden<'a> {
+    /// Number of inputs.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Input `index`.
+    #[must_use]
+    pub fn input(&self, index: usize) -> Option<&'a [i8]> {
+        if index >= self.count {
+            return None;
+        }
+        self.vectors.get(index * self.input_len..)?.get(..self.input_len)
+    }
+
+    /// What plan `plan` returns for input `index`.
+    #[must_use]
+    pub fn output(&self, plan: u16, index: usize) -> Option<&'a [i8]> {
+        if index >= self.count {
+            return None;
+        }
+        let before = usize::from(plan).checked_mul(self.count)?.checked_add(index)?.checked_mul(self.output_len)?;
+        self.vectors.get(self.count * self.input_len..)?.get(before..)?.get(..self.output_len)
+    }
+}
+
+/// Verifies magic, version, length and header checksum; returns the bytes that belong to the bundle.
+fn check_header(bytes: &[u8]) -> Result<&[u8], BundleError> {
+    if bytes.as_ptr().align_offset(SECTION_ALIGN) != 0 {
+        return Err(BundleError::Misaligned);
+    }
+    let have_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if !bytes.starts_with(&MAGIC) {
+        return Err(BundleError::NotABundle);
+    }
+    let short = BundleError::Truncated { have_bytes, need_bytes: HEADER_BYTES as u32 };
+    let head = bytes.get(..HEADER_BYTES).ok_or(short)?;
+    let stored = u32_at(head, header::HEADER_CRC).ok_or(short)?;
+    if crc32(head.get(..header::HEADER_CRC).ok_or(short)?) != stored {
+        return Err(BundleError::Checksum { offset: 0 });
+    }
+    let found = u16_at(head, header::VERSION_MAJOR).ok_or(short)?;
+    if found != VERSION_MAJOR {
+        return Err(BundleError::Version { found, known: VERSION_MAJOR });
+    }
+    let need_bytes = u32_at(head, header::FILE_BYTES).ok_or(short)?;
+    bytes.get(..need_bytes as usize).ok_or(BundleError::Truncated { have_bytes, need_bytes })
+}
+
+/// The section table with its checksums verified.
+struct Sections<'a> {
+    bytes: &'a [u8],
+    count: u16,
+}
+
+impl<'a> Sections<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, BundleError> {
+        let count = u32_at(bytes, header::SECTIONS).unwrap_or(0);
+        if count as usize > MAX_SECTIONS {
+            return Err(BundleError::SectionTable { index: MAX_SECTIONS as u16 });
+        }
+        let table_bytes = count as usize * ENTRY_BYTES;
+        let table = bytes.get(HEADER_BYTES..HEADER_BYTES + table_bytes);
+        let table = table.ok_or(BundleError::SectionTable { index: 0 })?;
+        if Some(crc32(table)) != u32_at(bytes, header::TABLE_CRC) {
+            return Err(BundleError::Checksum { offset: HEADER_BYTES as u32 });
+        }
+        let sections = Self { bytes, count: count as u16 };
+        let mut end = HEADER_BYTES + table_bytes;
+        for index in 0..sections.count {
+            end = sections.check_entry(index, end)?;
+        }
+        Ok(sections)
+    }
+
+    /// Sections lie in table order without overlap; returns the end of section `index`.
+    fn check_entry(&self, index: u16, previous_end: usize) -> Result<usize, BundleError> {
+        let wrong = BundleError::SectionTable { index };
+        let (tag, body, offset) = self.entry(index).ok_or(wrong)?;
+        if offset % SECTION_ALIGN != 0 || offset < previous_end {
+            return Err(wrong);
+        }
+        let row = HEADER_BYTES + usize::from(index) * ENTRY_BYTES;
+        if Some(crc32(body)) != u32_at(self.bytes, row + entry::CRC) {
+            return Err(BundleError::Checksum { offset: offset as u32 });
+        }
+        let known = SectionId::ALL.iter().any(|id| id.tag() == tag);
+        let required = u32_at(self.bytes, row + entry::FLAGS).unwrap_or(0) & FLAG_REQUIRED != 0;
+        if required && !known {
+            return Err(BundleError::UnknownRequiredSection { tag });
+        }
+        let repeated = (0..index).any(|i| self.entry(i).is_some_and(|(other, ..)| other == tag));
+        if repeated && known {
+            return Err(wrong);
+        }
+        Ok(offset + body.len())
+    }
+
+    fn entry(&self, index: u16) -> Option<([u8; 4], &'a [u8], usize)> {
+        let row = self.bytes.get(HEADER_BYTES + usize::from(index) * ENTRY_BYTES..)?;
+        let tag = *row.get(entry::ID..)?.first_chunk()?;
+        let offset = u32_at(row, entry::OFFSET)? as usize;
+        let len = u32_at(row, entry::LEN)? as usize;
+        Some((tag, self.bytes.get(offset..)?.get(..len)?, offset))
+    }
+
+    fn find(&self, id: SectionId) -> Option<&'a [u8]> {
+        (0..self.count).filter_map(|i| self.entry(i)).find(|(tag, ..)| *tag == id.tag()).map(|(_, body, _)| body)
+    }
+
+    fn required(&self, id: SectionId) -> Result<&'a [u8], BundleError> {
+        self.find(id).ok_or(BundleError::MissingSection(id))
+    }
+}
+
+/// A list of postcard records: count, one end offset per record, then the records.
+#[derive(Debug, Clone, Copy)]
+struct RecordList<'a> {
+    count: u16,
+    ends: &'a [u8],
+    records: &'a [u8],
+}
+
+impl<'a> RecordList<'a> {
+    fn read(section: &'a [u8]) -> Option<Self> {
+        let count = u16::try_from(u32_at(section, 0)?).ok()?;
+        let body = section.get(4..)?;
+        let (ends, records) = body.split_at_checked(usize::from(count) * 4)?;
+        Some(Self { count, ends, records })
+    }
+
+    fn get<T: Deserialize<'a>>(&self, index: u16) -> Option<T> {
+        if index >= self.count {
+            return None;
+        }
+        let at = usize::from(index) * 4;
+        let start = if index == 0 { 0 } else { u32_at(self.ends, at - 4)? as usize };
+        let end = u32_at(self.ends, at)? as usize;
+        postcard::from_bytes(self.records.get(start..end)?).ok()
+    }
+}

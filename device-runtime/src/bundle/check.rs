@@ -1,0 +1,233 @@
+//! The rules a bundle must obey before anything runs from it.
+
+use core::ops::Range;
+
+use super::layout::SectionId;
+use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
+use super::{Bundle, BundleError, PlacedStep, PlanFault, StepFault};
+use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+
+/// Largest tensor, in bytes: offsets and lengths stay inside 31 bits.
+const MAX_TENSOR_BYTES: u64 = 1 << 31;
+/// Multipliers are normalised to 31 bits.
+const MULTIPLIERS: Range<i32> = 1 << 30..i32::MAX;
+/// Shifts that leave a 64-bit product meaningful.
+const SHIFTS: Range<u8> = 1..63;
+/// Largest entry of a softmax table.
+const SOFTMAX_ONE: i32 = 1 << 16;
+
+/// Checks every record of the bundle.
+pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
+    let meta = bundle.meta();
+    if !is_tensor(meta.input) || !is_tensor(meta.output) || !is_quant(meta.input_quant) {
+        return Err(BundleError::Record { section: SectionId::Meta, index: 0 });
+    }
+    if !bundle.input_lut.is_empty() && bundle.input_lut.len() != usize::from(meta.input.c) * 256 {
+        return Err(BundleError::Optional(SectionId::InputLut));
+    }
+    for index in 0..bundle.step_count() {
+        let step = bundle.step(index).ok_or(BundleError::Record { section: SectionId::Steps, index })?;
+        check_step(bundle, &step).map_err(|fault| BundleError::Step { index, fault })?;
+    }
+    for index in 0..bundle.block_count() {
+        let block = bundle.block(index).ok_or(BundleError::Record { section: SectionId::Blocks, index })?;
+        check_block(bundle, index, &block)?;
+    }
+    if bundle.plan_count() == 0 {
+        return Err(BundleError::Record { section: SectionId::Plans, index: 0 });
+    }
+    for index in 0..bundle.plan_count() {
+        let plan = bundle.plan(index).ok_or(BundleError::Record { section: SectionId::Plans, index })?;
+        check_plan(bundle, &plan).map_err(|fault| BundleError::Plan { index, fault })?;
+    }
+    Ok(())
+}
+
+fn is_tensor(shape: Shape) -> bool {
+    (1..MAX_TENSOR_BYTES).contains(&shape.elements())
+}
+
+fn is_quant(quant: Quant) -> bool {
+    quant.scale.is_finite() && quant.scale > 0.0
+}
+
+fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
+    if holds { Ok(()) } else { Err(fault) }
+}
+
+fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
+    ensure(is_tensor(step.op.input()) && is_tensor(step.op.output()), StepFault::Geometry)?;
+    match &step.op {
+        Op::Conv2d { geometry, weights, tables, residual } => {
+            check_conv(geometry)?;
+            let len = geometry.taps().checked_mul(usize::from(geometry.output.c)).ok_or(StepFault::Geometry)?;
+            ensure(bundle.weights_at(*weights, len).is_some(), StepFault::Constants)?;
+            check_channels(bundle, geometry, tables, residual.as_ref())
+        }
+        Op::Depthwise { geometry, weights, tables, residual } => {
+            check_conv(geometry)?;
+            let channels = geometry.input.c;
+            ensure(geometry.groups == channels && geometry.output.c == channels, StepFault::Geometry)?;
+            let [rows, columns] = geometry.window.kernel;
+            let len = usize::from(rows) * usize::from(columns) * usize::from(channels);
+            ensure(bundle.weights_at(*weights, len).is_some(), StepFault::Constants)?;
+            check_channels(bundle, geometry, tables, residual.as_ref())
+        }
+        Op::Add { add, .. } => check_add(add),
+        Op::MaxPool(pool) => check_pool(pool),
+        Op::AvgPool { geometry, multiplier, shift, landing, .. } => {
+            check_pool(geometry)?;
+            check_landing(landing)?;
+            ensure(is_multiplier(*multiplier) && SHIFTS.contains(shift), StepFault::Arithmetic)
+        }
+        Op::Lut { table, .. } => ensure(bundle.weights_at(*table, 256).is_some(), StepFault::Constants),
+        Op::Softmax { shape, table } => {
+            let table = bundle.table_at(*table, 256).ok_or(StepFault::Constants)?;
+            ensure(table.iter().all(|e| (0..=SOFTMAX_ONE).contains(e)), StepFault::Arithmetic)?;
+            ensure(table.first() == Some(&SOFTMAX_ONE) && shape.c < 1 << 15, StepFault::Arithmetic)
+        }
+        Op::Transpose { perm, .. } => {
+            let all_axes = (0..3).all(|axis| perm.contains(&axis));
+            ensure(all_axes, StepFault::Geometry)
+        }
+    }
+}
+
+fn check_conv(geometry: &Conv2d) -> Result<(), StepFault> {
+    let groups = geometry.groups;
+    let divides = groups > 0 && geometry.input.c % groups == 0 && geometry.output.c % groups == 0;
+    ensure(divides && geometry.taps() > 0, StepFault::Geometry)?;
+    check_window(&geometry.window, geometry.input, geometry.output)
+}
+
+fn check_pool(pool: &Pool2d) -> Result<(), StepFault> {
+    ensure(pool.input.c == pool.output.c, StepFault::Geometry)?;
+    check_window(&pool.window, pool.input, pool.output)
+}
+
+/// Extents are positive, and the first tap row and column of every window lie inside the padded input.
+fn check_window(window: &Window, input: Shape, output: Shape) -> Result<(), StepFault> {
+    let positive = [window.kernel, window.stride, window.dilation].iter().flatten().all(|&extent| extent > 0);
+    ensure(positive, StepFault::Geometry)?;
+    let axes = [(input.h, output.h), (input.w, output.w)];
+    for ((((input, output), kernel), stride), pad) in
+        axes.into_iter().zip(window.kernel).zip(window.stride).zip(window.pad)
+    {
+        let last_start = (u32::from(output) - 1) * u32::from(stride);
+        ensure(pad < kernel.saturating_mul(4).max(1), StepFault::Geometry)?;
+        ensure(last_start < u32::from(input) + u32::from(pad), StepFault::Geometry)?;
+    }
+    Ok(())
+}
+
+fn check_channels(
+    bundle: &Bundle<'_>,
+    geometry: &Conv2d,
+    tables: &ChannelTables,
+    residual: Option<&Add>,
+) -> Result<(), StepFault> {
+    let requant = bundle.requant(geometry, tables).ok_or(StepFault::Constants)?;
+    ensure(requant.multiplier.iter().all(|&m| is_multiplier(m)), StepFault::Arithmetic)?;
+    ensure(requant.shift.iter().all(|s| SHIFTS.contains(s)), StepFault::Arithmetic)?;
+    check_landing(&tables.landing)?;
+    residual.map_or(Ok(()), check_add)
+}
+
+fn is_multiplier(multiplier: i32) -> bool {
+    multiplier == 0 || multiplier == i32::MAX || MULTIPLIERS.contains(&multiplier)
+}
+
+fn check_landing(landing: &Landing) -> Result<(), StepFault> {
+    ensure(landing.lo <= landing.hi, StepFault::Arithmetic)
+}
+
+fn check_add(add: &Add) -> Result<(), StepFault> {
+    let small = |value: i32, limit: i32| (-limit..=limit).contains(&value);
+    ensure(
+        small(add.a_multiplier, Add::MAX_MULTIPLIER)
+            && small(add.b_multiplier, Add::MAX_MULTIPLIER)
+            && small(add.offset, Add::MAX_OFFSET)
+            && (1..=Add::MAX_SHIFT).contains(&add.shift)
+            && add.lo <= add.hi,
+        StepFault::Arithmetic,
+    )
+}
+
+fn check_block(bundle: &Bundle<'_>, index: u16, block: &Block<'_>) -> Result<(), BundleError> {
+    let wrong = BundleError::Block { index };
+    if block.steps == 0 || block.steps > 255 || !is_tensor(block.input) {
+        return Err(wrong);
+    }
+    let step_at = |at: u16| bundle.step(block.first_step.checked_add(at)?);
+    let shape_of = |value: u8| match value.checked_sub(1) {
+        None => Some(block.input),
+        Some(step) => Some(step_at(u16::from(step))?.op.output()),
+    };
+    for at in 0..block.steps {
+        let step = step_at(at).ok_or(wrong)?;
+        let [first, second] = step.inputs;
+        let known = |value: u8| u16::from(value) <= at;
+        let fits_first = known(first) && shape_of(first) == Some(step.op.input());
+        let fits_second = step.op.arity() < 2 || (known(second) && shape_of(second) == Some(step.op.output()));
+        if !fits_first || !fits_second {
+            let index = block.first_step.saturating_add(at);
+            return Err(BundleError::Step { index, fault: StepFault::Input });
+        }
+    }
+    let output = step_at(block.steps - 1).map(|s| s.op.output());
+    if output == Some(block.output) { Ok(()) } else { Err(wrong) }
+}
+
+fn check_plan<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Result<(), PlanFault> {
+    if plan.blocks.is_empty() || plan.blocks.len() % 2 != 0 || plan.layout.len() % 8 != 0 {
+        return Err(PlanFault::Blocks);
+    }
+    let mut shape = bundle.meta().input;
+    let mut steps = 0;
+    for pair in plan.blocks.chunks_exact(2) {
+        let index = u16::from_le_bytes(*pair.first_chunk().ok_or(PlanFault::Blocks)?);
+        let block = bundle.block(index).ok_or(PlanFault::Blocks)?;
+        if block.input.elements() != shape.elements() {
+            return Err(PlanFault::Chain);
+        }
+        shape = block.output;
+        steps += usize::from(block.steps);
+    }
+    if shape.elements() != bundle.meta().output.elements() {
+        return Err(PlanFault::Chain);
+    }
+    if steps * 8 != plan.layout.len() || !is_quant(plan.output_quant) {
+        return Err(PlanFault::Layout);
+    }
+    let input = super::range(plan.input_offset, bundle.meta().input.len()).ok_or(PlanFault::OutsideArena)?;
+    if input.end > plan.arena_bytes as usize {
+        return Err(PlanFault::OutsideArena);
+    }
+    let mut walk = bundle.steps_of(plan);
+    while let Some(placed) = walk.step()? {
+        check_overlap(&placed)?;
+    }
+    Ok(())
+}
+
+fn check_overlap(placed: &PlacedStep) -> Result<(), PlanFault> {
+    let [first, second] = &placed.inputs;
+    let output = &placed.output;
+    let output_is_free = match placed.step.op.in_place() {
+        InPlace::Never => apart(output, first),
+        InPlace::FirstInputIfWanted => (output == first || apart(output, first)) && apart(output, second),
+        InPlace::SecondInput => output == second && apart(output, first),
+    };
+    let scratch = &placed.scratch;
+    let scratch_is_free = apart(scratch, first) && apart(scratch, second) && apart(scratch, output);
+    let scratch_is_aligned = scratch.start % 4 == 0;
+    if output_is_free && scratch_is_free && scratch_is_aligned && apart(first, second) {
+        Ok(())
+    } else {
+        Err(PlanFault::Overlap)
+    }
+}
+
+fn apart(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+}

@@ -1,0 +1,279 @@
+//! The records of a bundle, as postcard stores them. `host-tools/docs/format.md` is their specification.
+//!
+//! Weights and tables are named by their position in the bulk sections: weights by byte offset in `WGHT`, 32-bit tables by
+//! entry index in `TABL`, shifts by byte offset in `SHFT`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
+
+/// Scale and zero point of an int8 tensor: `real = scale * (q - zero_point)`.
+///
+/// The device never computes with `scale`; it is there for whoever reads the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quant {
+    /// Real value of one step.
+    pub scale: f32,
+    /// The integer that stands for zero.
+    pub zero_point: i8,
+}
+
+/// What a bundle is: record of section `META`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Meta<'a> {
+    /// Name of the family.
+    pub name: &'a str,
+    /// Class names, one per line; empty if unknown.
+    pub labels: &'a str,
+    /// Extents of the input image or vector.
+    pub input: Shape,
+    /// Quantization of the input tensor, common to all plans.
+    pub input_quant: Quant,
+    /// Extents of the output.
+    pub output: Shape,
+}
+
+/// A run of steps stored once and named by every plan that uses it: record of section `BLCK`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block<'a> {
+    /// Anchor segment or stitching layer this block holds.
+    pub name: &'a str,
+    /// Index of its first step in section `STEP`.
+    pub first_step: u16,
+    /// Number of steps, at least 1.
+    pub steps: u16,
+    /// Extents of the value the block takes.
+    pub input: Shape,
+    /// Extents of the value its last step produces.
+    pub output: Shape,
+}
+
+/// Per-channel requantization constants of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelTables {
+    /// Index in `TABL` of the biases, one per output channel.
+    pub bias: u32,
+    /// Index in `TABL` of the multipliers, one per output channel.
+    pub multiplier: u32,
+    /// Offset in `SHFT` of the shifts, one per output channel.
+    pub shift: u32,
+    /// Zero point and clamp.
+    pub landing: Landing,
+}
+
+/// What a step computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Op {
+    /// Convolution or fully connected layer. With `residual` the step has a second input, whose memory it overwrites:
+    /// `out = residual(requantized convolution, second input)`.
+    Conv2d {
+        /// Geometry.
+        geometry: Conv2d,
+        /// Offset in `WGHT`, OHWI.
+        weights: u32,
+        /// Requantization.
+        tables: ChannelTables,
+        /// The fused residual addition.
+        residual: Option<Add>,
+    },
+    /// Depthwise convolution; weights are HWC. `residual` as for [`Op::Conv2d`].
+    Depthwise {
+        /// Geometry with `groups == input.c == output.c`.
+        geometry: Conv2d,
+        /// Offset in `WGHT`, HWC.
+        weights: u32,
+        /// Requantization.
+        tables: ChannelTables,
+        /// The fused residual addition.
+        residual: Option<Add>,
+    },
+    /// Element-wise addition of two inputs of one shape; may run in place on the first input.
+    Add {
+        /// Extents of both inputs and the output.
+        shape: Shape,
+        /// Multipliers, offset, shift, clamp.
+        add: Add,
+    },
+    /// Maximum over a window.
+    MaxPool(Pool2d),
+    /// Mean over a window, taps outside count as zero.
+    AvgPool {
+        /// Geometry.
+        geometry: Pool2d,
+        /// Zero point of the input.
+        input_zero_point: i8,
+        /// Multiplier with the reciprocal of the window size in it.
+        multiplier: i32,
+        /// Right shift.
+        shift: u8,
+        /// Zero point and clamp.
+        landing: Landing,
+    },
+    /// Pointwise function by a table of 256 bytes; may run in place.
+    Lut {
+        /// Extents of input and output.
+        shape: Shape,
+        /// Offset in `WGHT` of the 256 entries, indexed by the value's bits as unsigned byte.
+        table: u32,
+    },
+    /// Softmax over the channels of each position; output scale 1/256, zero point -128.
+    Softmax {
+        /// Extents of input and output.
+        shape: Shape,
+        /// Index in `TABL` of the 256 exponentials.
+        table: u32,
+    },
+    /// Axis permutation: axis `i` of the output is axis `perm[i]` of the input, axes being h, w, c.
+    Transpose {
+        /// Extents of the input.
+        input: Shape,
+        /// Permutation of 0, 1, 2.
+        perm: [u8; 3],
+    },
+}
+
+impl Op {
+    /// Short name for tables and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Conv2d { .. } => "conv2d",
+            Self::Depthwise { .. } => "depthwise",
+            Self::Add { .. } => "add",
+            Self::MaxPool(_) => "maxpool",
+            Self::AvgPool { .. } => "avgpool",
+            Self::Lut { .. } => "lut",
+            Self::Softmax { .. } => "softmax",
+            Self::Transpose { .. } => "transpose",
+        }
+    }
+
+    /// Extents of the first input.
+    #[must_use]
+    pub const fn input(&self) -> Shape {
+        match self {
+            Self::Conv2d { geometry, .. } | Self::Depthwise { geometry, .. } => geometry.input,
+            Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.input,
+            Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
+            Self::Transpose { input, .. } => *input,
+        }
+    }
+
+    /// Extents of the output. A transpose with an impossible permutation has the empty shape.
+    #[must_use]
+    pub fn output(&self) -> Shape {
+        match self {
+            Self::Conv2d { geometry, .. } | Self::Depthwise { geometry, .. } => geometry.output,
+            Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.output,
+            Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
+            Self::Transpose { input, perm } => {
+                let axes = [input.h, input.w, input.c];
+                let axis = |i: usize| axes.get(usize::from(perm[i])).copied().unwrap_or(0);
+                Shape::new(axis(0), axis(1), axis(2))
+            }
+        }
+    }
+
+    /// Number of inputs: 1, or 2 for additions and convolutions with a fused residual.
+    #[must_use]
+    pub const fn arity(&self) -> usize {
+        match self {
+            Self::Add { .. } | Self::Conv2d { residual: Some(_), .. } | Self::Depthwise { residual: Some(_), .. } => 2,
+            _ => 1,
+        }
+    }
+
+    /// Bytes of scratch the step needs, on any ISA.
+    #[must_use]
+    pub const fn scratch_bytes(&self) -> usize {
+        match self {
+            Self::Conv2d { geometry, .. } => geometry.scratch_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Which input's memory the output takes over: required (fused residual), allowed, or none.
+    #[must_use]
+    pub const fn in_place(&self) -> InPlace {
+        match self {
+            Self::Conv2d { residual: Some(_), .. } | Self::Depthwise { residual: Some(_), .. } => InPlace::SecondInput,
+            Self::Add { .. } | Self::Lut { .. } => InPlace::FirstInputIfWanted,
+            _ => InPlace::Never,
+        }
+    }
+
+    /// Multiply-accumulates, padded taps included; 0 for everything but convolutions.
+    #[must_use]
+    pub const fn macs(&self) -> u64 {
+        match self {
+            Self::Conv2d { geometry, .. } => geometry.output.elements() * geometry.taps() as u64,
+            Self::Depthwise { geometry, .. } => {
+                geometry.output.elements() * geometry.window.kernel[0] as u64 * geometry.window.kernel[1] as u64
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// How a step's output may share memory with an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPlace {
+    /// Output and inputs never overlap.
+    Never,
+    /// The output lies exactly where the first input lies, or apart from it.
+    FirstInputIfWanted,
+    /// The output lies exactly where the second input lies.
+    SecondInput,
+}
+
+/// One kernel call of a block: record of section `STEP`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The values it takes, within its block: 0 is the block's input, `i + 1` the output of the block's step `i`.
+    /// The second entry counts only where [`Op::arity`] is 2.
+    pub inputs: [u8; 2],
+    /// What it computes.
+    pub op: Op,
+}
+
+/// Where a step of a plan puts its output and its scratch, in bytes from the start of the arena. Eight bytes in the plan's
+/// `layout`, both little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Placement {
+    /// Offset of the output.
+    pub output: u32,
+    /// Offset of the scratch; 0 where the step needs none.
+    pub scratch: u32,
+}
+
+/// One executable path through the family: record of section `PLAN`. Plans are stored by rising cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Plan<'a> {
+    /// Id of the stitch in the family's enumeration.
+    pub stitch: u32,
+    /// Path through the anchors, for people.
+    pub path: &'a str,
+    /// Block indices, 16-bit little-endian; the first takes the bundle's input.
+    pub blocks: &'a [u8],
+    /// One [`Placement`] per step of those blocks, in order.
+    pub layout: &'a [u8],
+    /// Offset of the input in the arena.
+    pub input_offset: u32,
+    /// Bytes of arena the plan needs, scratch included.
+    pub arena_bytes: u32,
+    /// No layout of these steps can need less.
+    pub arena_lower_bound_bytes: u32,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Weights and biases on the path.
+    pub params: u64,
+    /// Predicted Cortex-M4 instructions of one inference; other boards scale it by their measured speed.
+    pub cost: u64,
+    /// Share of right answers in parts per million, int8, on the evaluation set; 0 if unknown.
+    pub accuracy_ppm: u32,
+    /// The same before quantization.
+    pub float_accuracy_ppm: u32,
+    /// Quantization of the output.
+    pub output_quant: Quant,
+}

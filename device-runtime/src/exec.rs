@@ -1,0 +1,176 @@
+//! The step loop: runs a plan's kernels one after another in a caller's arena.
+
+mod arena;
+mod dispatch;
+mod observe;
+
+pub use arena::AlignedArena;
+pub use dispatch::run_step;
+pub use observe::{NoObserver, Observer, StepReport};
+
+use core::fmt;
+
+use crate::bundle::{Bundle, Plan};
+use crate::kernels::{Isa, ShapeError};
+
+/// Alignment the arena must have, in bytes.
+pub const ARENA_ALIGN: usize = 16;
+
+/// Why a plan cannot run, or did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ExecError {
+    /// The bundle has no plan of this index.
+    NoSuchPlan {
+        /// Index asked for.
+        plan: u16,
+        /// Plans present.
+        plans: u16,
+    },
+    /// The arena is smaller than the plan's header says.
+    ArenaTooSmall {
+        /// Bytes the plan needs.
+        need_bytes: u32,
+        /// Bytes given.
+        have_bytes: u32,
+    },
+    /// The arena does not start on a 16-byte boundary.
+    ArenaMisaligned,
+    /// A kernel refused its arguments: the bundle changed after it was checked.
+    Kernel {
+        /// Step, as index in the bundle.
+        step: u16,
+        /// What the kernel said.
+        error: ShapeError,
+    },
+    /// A record no longer decodes: the bundle changed after it was checked.
+    Changed,
+}
+
+impl fmt::Display for ExecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchPlan { plan, plans } => write!(f, "no plan {plan}: the bundle holds {plans}"),
+            Self::ArenaTooSmall { need_bytes, have_bytes } => {
+                write!(f, "the plan needs an arena of {need_bytes} bytes, {have_bytes} given")
+            }
+            Self::ArenaMisaligned => write!(f, "the arena must start on a {ARENA_ALIGN}-byte boundary"),
+            Self::Kernel { step, error } => write!(f, "step {step}: {error}"),
+            Self::Changed => f.write_str("the bundle changed after it was checked"),
+        }
+    }
+}
+
+impl core::error::Error for ExecError {}
+
+/// Runs one plan at a time of a bundle in an arena. Switching plans copies nothing.
+#[derive(Debug)]
+pub struct Executor<'a, 'b> {
+    bundle: &'a Bundle<'b>,
+    plan: Plan<'b>,
+    index: u16,
+    arena: &'a mut [u8],
+    isa: Isa,
+}
+
+impl<'a, 'b> Executor<'a, 'b> {
+    /// Prepares plan `plan` with the fastest kernels of this processor.
+    ///
+    /// # Errors
+    /// [`ExecError::NoSuchPlan`], [`ExecError::ArenaTooSmall`] or [`ExecError::ArenaMisaligned`].
+    pub fn new(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8]) -> Result<Self, ExecError> {
+        Self::with_isa(bundle, plan, arena, Isa::best())
+    }
+
+    /// Prepares plan `plan` with the kernels of `isa`.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn with_isa(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8], isa: Isa) -> Result<Self, ExecError> {
+        if arena.as_ptr().align_offset(ARENA_ALIGN) != 0 {
+            return Err(ExecError::ArenaMisaligned);
+        }
+        let record = find_plan(bundle, plan, arena)?;
+        Ok(Self { bundle, plan: record, index: plan, arena, isa })
+    }
+
+    /// Makes plan `plan` the current one. On error the current plan stays.
+    ///
+    /// # Errors
+    /// [`ExecError::NoSuchPlan`] or [`ExecError::ArenaTooSmall`].
+    pub fn switch(&mut self, plan: u16) -> Result<(), ExecError> {
+        self.plan = find_plan(self.bundle, plan, self.arena)?;
+        self.index = plan;
+        Ok(())
+    }
+
+    /// Index of the current plan.
+    #[must_use]
+    pub const fn plan_index(&self) -> u16 {
+        self.index
+    }
+
+    /// The current plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan<'b> {
+        &self.plan
+    }
+
+    /// The bundle.
+    #[must_use]
+    pub const fn bundle(&self) -> &'a Bundle<'b> {
+        self.bundle
+    }
+
+    /// Where the int8 input goes, HWC. Running overwrites it: fill it before every run.
+    ///
+    /// # Errors
+    /// [`ExecError::Changed`] if the bundle was modified after it was checked.
+    pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
+        let len = self.bundle.meta().input.len();
+        let start = self.plan.input_offset as usize;
+        let end = start.checked_add(len).ok_or(ExecError::Changed)?;
+        let bytes = self.arena.get_mut(start..end).ok_or(ExecError::Changed)?;
+        Ok(bytemuck::cast_slice_mut(bytes))
+    }
+
+    /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
+    ///
+    /// # Errors
+    /// [`ExecError::Kernel`] or [`ExecError::Changed`], only if the bundle was modified after it was checked.
+    pub fn run(&mut self) -> Result<&[i8], ExecError> {
+        self.run_observed(&mut NoObserver)
+    }
+
+    /// Runs the plan and shows every step's output to `observer`.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn run_observed(&mut self, observer: &mut impl Observer) -> Result<&[i8], ExecError> {
+        let mut last = 0..0;
+        let mut ran = 0u16;
+        for placed in self.bundle.steps_of(&self.plan) {
+            observer.before(&placed);
+            run_step(self.isa, self.bundle, &placed, self.arena)
+                .map_err(|error| ExecError::Kernel { step: placed.index, error })?;
+            let output = self.arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
+            observer.after(StepReport { ordinal: ran, placed: &placed, output: bytemuck::cast_slice(output) });
+            ran = ran.saturating_add(1);
+            last = placed.output;
+        }
+        if usize::from(ran).checked_mul(8) != Some(self.plan.layout.len()) {
+            return Err(ExecError::Changed);
+        }
+        self.arena.get(last).map(bytemuck::cast_slice).ok_or(ExecError::Changed)
+    }
+}
+
+fn find_plan<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Plan<'b>, ExecError> {
+    let record = bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans: bundle.plan_count() })?;
+    let have_bytes = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+    if have_bytes < record.arena_bytes {
+        return Err(ExecError::ArenaTooSmall { need_bytes: record.arena_bytes, have_bytes });
+    }
+    Ok(record)
+}

@@ -1,0 +1,36 @@
+//! int8 operators on slices.
+//!
+//! Activations are HWC with channels fastest ([`Shape`]), convolution weights OHWI, depthwise weights HWC. The operators
+//! that have faster variants take an [`Isa`]; the scalar reference states their arithmetic and every variant returns the same
+//! bytes. Argument order: parameters, requantization, inputs, constants, scratch, output. Slices have exactly the length
+//! their shape asks for and are checked first; after that no operator can fail. Nothing here knows bundles or plans,
+//! allocates or panics.
+
+#[cfg(arm_dsp)]
+mod arm_dsp;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod check;
+#[cfg(any(arm_dsp, target_arch = "x86_64"))]
+mod columns;
+mod conv;
+mod elementwise;
+mod isa;
+mod params;
+mod pool;
+mod reference;
+mod requantize;
+mod softmax;
+#[cfg(test)]
+mod testing;
+mod transpose;
+mod windows;
+
+pub use conv::{conv2d_s8, depthwise_s8};
+pub use elementwise::{add_in_place_s8, add_s8, lut_in_place_s8, lut_s8};
+pub use isa::Isa;
+pub use params::{Add, Conv2d, Landing, Pool2d, Requant, Shape, ShapeError, Window};
+pub use pool::{avg_pool_s8, max_pool_s8};
+pub use requantize::requantize;
+pub use softmax::softmax_s8;
+pub use transpose::transpose_s8;

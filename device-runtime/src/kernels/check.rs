@@ -1,0 +1,56 @@
+//! Argument checks, done once at the top of every operator.
+
+use super::params::{Conv2d, Pool2d, Requant, Shape, ShapeError, Window};
+
+/// `Ok` if `ok`, else `error`.
+pub fn require(ok: bool, error: ShapeError) -> Result<(), ShapeError> {
+    if ok { Ok(()) } else { Err(error) }
+}
+
+/// A slice of `len` elements holds exactly `shape`.
+pub fn shape(shape: Shape, len: usize, error: ShapeError) -> Result<(), ShapeError> {
+    require(shape.elements() == len as u64, error)
+}
+
+/// Extents of a window that can be walked, over shapes that are not empty.
+pub fn window(window: &Window, input: Shape, output: Shape) -> Result<(), ShapeError> {
+    let steps = [window.kernel, window.stride, window.dilation];
+    let possible = !input.is_empty() && !output.is_empty() && steps.as_flattened().iter().all(|&n| n != 0);
+    require(possible, ShapeError::Geometry)
+}
+
+/// A pooling step and its slices.
+pub fn pool(p: &Pool2d, input: &[i8], output: &[i8]) -> Result<(), ShapeError> {
+    window(&p.window, p.input, p.output)?;
+    require(p.input.c == p.output.c, ShapeError::Geometry)?;
+    shape(p.input, input.len(), ShapeError::Input)?;
+    shape(p.output, output.len(), ShapeError::Output)
+}
+
+/// A convolution of any grouping and its slices.
+pub fn conv(p: &Conv2d, q: &Requant<'_>, input: &[i8], weights: &[i8], output: &[i8]) -> Result<(), ShapeError> {
+    window(&p.window, p.input, p.output)?;
+    let groups = u64::from(p.groups);
+    let divides = |channels: u16| u64::from(channels).checked_rem(groups) == Some(0);
+    require(divides(p.input.c) && divides(p.output.c), ShapeError::Geometry)?;
+    shape(p.input, input.len(), ShapeError::Input)?;
+    shape(p.output, output.len(), ShapeError::Output)?;
+
+    let [rows, columns] = p.window.kernel.map(u64::from);
+    let per_channel = rows * columns * u64::from(p.input.c).checked_div(groups).unwrap_or(0);
+    require(per_channel * u64::from(p.output.c) == weights.len() as u64, ShapeError::Weights)?;
+
+    let channels = usize::from(p.output.c);
+    let tables = q.bias.len() >= channels && q.multiplier.len() >= channels && q.shift.len() >= channels;
+    require(tables, ShapeError::Table)
+}
+
+/// Scratch of a convolution, cut to the bytes it may use.
+///
+/// Call after [`conv`], which bounds the number of taps by the length of a slice.
+pub fn scratch<'a>(p: &Conv2d, scratch: &'a mut [u8]) -> Result<&'a mut [u8], ShapeError> {
+    require(p.taps() < usize::MAX / 8, ShapeError::Scratch)?;
+    let scratch = scratch.get_mut(..p.scratch_bytes()).ok_or(ShapeError::Scratch)?;
+    require(scratch.as_ptr().align_offset(4) == 0, ShapeError::Scratch)?;
+    Ok(scratch)
+}

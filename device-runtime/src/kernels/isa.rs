@@ -1,0 +1,87 @@
+//! Which variant of the kernels to run.
+
+/// A set of kernel variants. All of them return the same bytes as [`Reference`](Self::Reference).
+///
+/// Variants exist only on the architectures that can have them. Naming one that this processor lacks is harmless: the
+/// kernels then run the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Isa {
+    /// Scalar code for any processor.
+    Reference,
+    /// 16-bit dual multiply-accumulate of Armv7E-M and of Armv8-M with the DSP extension.
+    #[cfg(arm_dsp)]
+    ArmDsp,
+    /// 256-bit integer vectors. Detected at run time with feature `std`, otherwise taken from the compiler's target.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Isa {
+    /// The fastest variant this processor runs.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::available().last().copied().unwrap_or(Self::Reference)
+    }
+
+    /// Every variant this processor runs, slowest first; the reference is always among them.
+    #[must_use]
+    pub fn available() -> &'static [Self] {
+        #[cfg(target_arch = "x86_64")]
+        if avx2_is_present() {
+            return &[Self::Reference, Self::Avx2];
+        }
+        #[cfg(arm_dsp)]
+        {
+            &[Self::Reference, Self::ArmDsp]
+        }
+        #[cfg(not(arm_dsp))]
+        {
+            &[Self::Reference]
+        }
+    }
+
+    /// Short name for reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            #[cfg(arm_dsp)]
+            Self::ArmDsp => "arm-dsp",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+        }
+    }
+}
+
+/// True if AVX2 code may run here. The run-time answer is cached by the standard library.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn avx2_is_present() -> bool {
+    #[cfg(any(test, feature = "std"))]
+    {
+        std::arch::is_x86_feature_detected!("avx2")
+    }
+    #[cfg(not(any(test, feature = "std")))]
+    {
+        cfg!(target_feature = "avx2")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_is_always_available_and_the_best_is_listed() {
+        assert_eq!(Isa::available()[0], Isa::Reference);
+        assert!(Isa::available().contains(&Isa::best()));
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let names: std::collections::HashSet<_> = Isa::available().iter().map(|isa| isa.name()).collect();
+        assert_eq!(names.len(), Isa::available().len());
+    }
+}

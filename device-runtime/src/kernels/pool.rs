@@ -1,0 +1,156 @@
+//! Pooling.
+
+use super::check;
+use super::isa::Isa;
+use super::params::{Landing, Pool2d, ShapeError};
+use super::requantize::requantize;
+use super::windows::{Span, Windows};
+
+/// Largest value under each window, per channel. Taps outside the input are skipped; a window with no tap inside gives
+/// -128. Scale and zero point of the input carry over.
+///
+/// # Errors
+/// A [`ShapeError`] that names the argument whose length does not match `p`.
+pub fn max_pool_s8(_isa: Isa, p: &Pool2d, input: &[i8], output: &mut [i8]) -> Result<(), ShapeError> {
+    check::pool(p, input, output)?;
+    let channels = usize::from(p.output.c).max(1);
+    for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
+        pixel.fill(i8::MIN);
+        for_each_tap(p, window, input, |taps| {
+            for (y, &x) in pixel.iter_mut().zip(taps) {
+                *y = x.max(*y);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Mean over each window, per channel: `requantize(sum(x - input_zero_point), multiplier, shift, landing)`.
+///
+/// Taps outside the input count as the zero point, so the divisor is the full window; its reciprocal and both scales are
+/// in `multiplier` and `shift`.
+///
+/// # Errors
+/// A [`ShapeError`] that names the argument whose length does not match `p`.
+#[allow(clippy::too_many_arguments)]
+pub fn avg_pool_s8(
+    _isa: Isa,
+    p: &Pool2d,
+    input_zero_point: i8,
+    multiplier: i32,
+    shift: u8,
+    landing: Landing,
+    input: &[i8],
+    output: &mut [i8],
+) -> Result<(), ShapeError> {
+    check::pool(p, input, output)?;
+    let channels = usize::from(p.output.c).max(1);
+    for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
+        let (rows, columns) = window;
+        let zero_points = i32::from(input_zero_point).wrapping_mul((rows.count * columns.count) as i32);
+        for (block, part) in pixel.chunks_mut(BLOCK).enumerate() {
+            let mut sums = [0i32; BLOCK];
+            for_each_tap(p, window, input, |taps| {
+                let taps = taps.get(block * BLOCK..).unwrap_or(&[]);
+                for (sum, &x) in sums.iter_mut().zip(taps) {
+                    *sum = sum.wrapping_add(i32::from(x));
+                }
+            });
+            for (y, sum) in part.iter_mut().zip(sums) {
+                *y = requantize(sum.wrapping_sub(zero_points), multiplier, shift, landing);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Channels summed at once.
+const BLOCK: usize = 16;
+
+/// Calls `visit` with the channels of every tap inside the input.
+#[inline(always)]
+fn for_each_tap<'a>(p: &Pool2d, (rows, columns): (Span, Span), input: &'a [i8], mut visit: impl FnMut(&'a [i8])) {
+    let [row_step, column_step] = p.window.dilation.map(usize::from);
+    let channels = usize::from(p.input.c);
+    for row in 0..rows.count {
+        let first = (rows.start + row * row_step) * usize::from(p.input.w) + columns.start;
+        for column in 0..columns.count {
+            let start = (first + column * column_step) * channels;
+            visit(input.get(start..start.wrapping_add(channels)).unwrap_or(&[]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::params::{Shape, Window};
+    use super::*;
+
+    const SQUARE: Window = Window { kernel: [2, 2], stride: [2, 2], pad: [0, 0], dilation: [1, 1] };
+    const WIDE: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
+
+    fn pool(window: Window, input: Shape, output: Shape) -> Pool2d {
+        Pool2d { input, output, window }
+    }
+
+    #[test]
+    fn the_largest_tap_of_each_channel_wins() {
+        let p = pool(SQUARE, Shape::new(2, 4, 2), Shape::new(1, 2, 2));
+        let input = [1, -1, 2, -2, 9, 0, 0, 9, 3, -3, 4, -4, 0, 0, 0, 0];
+        let mut output = [0; 4];
+        assert_eq!(max_pool_s8(Isa::best(), &p, &input, &mut output), Ok(()));
+        assert_eq!(output, [4, -1, 9, 9]);
+    }
+
+    #[test]
+    fn maximum_skips_taps_outside_the_input() {
+        let window = Window { kernel: [3, 3], stride: [1, 1], pad: [1, 1], dilation: [1, 1] };
+        let p = pool(window, Shape::new(2, 2, 1), Shape::new(2, 2, 1));
+        let mut output = [0; 4];
+        assert_eq!(max_pool_s8(Isa::best(), &p, &[-100, -90, -80, -70], &mut output), Ok(()));
+        assert_eq!(output, [-70; 4]);
+    }
+
+    #[test]
+    fn mean_counts_outside_taps_as_the_zero_point() {
+        let window = Window { kernel: [2, 2], stride: [2, 2], pad: [1, 1], dilation: [1, 1] };
+        let p = pool(window, Shape::new(2, 2, 1), Shape::new(1, 1, 1));
+        // One tap inside: (30 - 10) / 4 = 5, landing on zero point 3.
+        let landing = Landing { zero_point: 3, ..WIDE };
+        let mut output = [0];
+        let result = avg_pool_s8(Isa::best(), &p, 10, 1 << 30, 32, landing, &[30, 1, 2, 3], &mut output);
+        assert_eq!((result, output), (Ok(()), [8]));
+    }
+
+    #[test]
+    fn mean_rounds_half_up_for_every_channel() {
+        let channels = 21;
+        let p = pool(SQUARE, Shape::new(2, 2, channels), Shape::new(1, 1, channels));
+        // Sums 2 and -2 over four taps: 0.5 becomes 1, -0.5 becomes 0.
+        let input: Vec<i8> = (0..4 * usize::from(channels))
+            .map(|i| {
+                if i >= 2 * usize::from(channels) {
+                    0
+                } else if i % usize::from(channels) % 2 == 0 {
+                    1
+                } else {
+                    -1
+                }
+            })
+            .collect();
+        let mut output = vec![9; usize::from(channels)];
+        assert_eq!(avg_pool_s8(Isa::best(), &p, 0, 1 << 30, 32, WIDE, &input, &mut output), Ok(()));
+        let want: Vec<i8> = (0..channels).map(|c| i8::from(c % 2 == 0)).collect();
+        assert_eq!(output, want);
+    }
+
+    #[test]
+    fn impossible_geometry_is_refused() {
+        let still = Window { stride: [0, 1], ..SQUARE };
+        let one = Shape::new(1, 1, 1);
+        assert_eq!(max_pool_s8(Isa::best(), &pool(still, one, one), &[0], &mut [0]), Err(ShapeError::Geometry));
+        let changes_channels = pool(SQUARE, one, Shape::new(1, 1, 2));
+        assert_eq!(max_pool_s8(Isa::best(), &changes_channels, &[0], &mut [0; 2]), Err(ShapeError::Geometry));
+        assert_eq!(max_pool_s8(Isa::best(), &pool(SQUARE, one, one), &[0; 2], &mut [0]), Err(ShapeError::Input));
+    }
+}

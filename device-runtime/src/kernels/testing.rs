@@ -1,0 +1,161 @@
+//! Random convolutions for the tests of all variants, and the arithmetic once more without any shortcut.
+
+use proptest::prelude::*;
+
+use super::{Add, Conv2d, Isa, Landing, Requant, Shape, Window, conv2d_s8, depthwise_s8, requantize};
+
+/// A convolution with all its operands.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub conv: Conv2d,
+    pub landing: Landing,
+    pub residual: Option<Add>,
+    pub input: Vec<i8>,
+    pub weights: Vec<i8>,
+    pub bias: Vec<i32>,
+    pub multiplier: Vec<i32>,
+    pub shift: Vec<u8>,
+    /// Second operand of the residual addition; also what the output holds where there is none.
+    pub held: Vec<i8>,
+}
+
+impl Case {
+    pub fn requant(&self) -> Requant<'_> {
+        Requant { bias: &self.bias, multiplier: &self.multiplier, shift: &self.shift, landing: self.landing }
+    }
+
+    pub fn conv2d(&self, isa: Isa) -> Vec<i8> {
+        let mut output = self.held.clone();
+        let mut scratch = vec![0xA5A5_A5A5u32; self.conv.scratch_bytes() / 4];
+        let scratch = bytemuck::cast_slice_mut(&mut scratch);
+        let residual = self.residual.as_ref();
+        conv2d_s8(isa, &self.conv, &self.requant(), residual, &self.input, &self.weights, scratch, &mut output)
+            .expect("the case is consistent");
+        output
+    }
+
+    pub fn depthwise(&self, isa: Isa) -> Vec<i8> {
+        let mut output = self.held.clone();
+        let residual = self.residual.as_ref();
+        depthwise_s8(isa, &self.conv, &self.requant(), residual, &self.input, &self.weights, &mut output)
+            .expect("the case is consistent");
+        output
+    }
+
+    /// The result by the definition: one loop per index, a bounds test per tap. `weight` gives the index of
+    /// (output channel, kernel row, kernel column, channel within the group).
+    pub fn by_definition(&self, weight: impl Fn([usize; 4]) -> usize) -> Vec<i8> {
+        let Conv2d { input, output, window, groups, pad_value } = self.conv;
+        let [extent_h, extent_w] = [input.h, input.w].map(i32::from);
+        let group_inputs = usize::from(input.c / groups);
+        let group_outputs = usize::from(output.c / groups);
+        let place = |position: u16, axis: usize, k: u8| {
+            i32::from(position) * i32::from(window.stride[axis]) - i32::from(window.pad[axis])
+                + i32::from(k) * i32::from(window.dilation[axis])
+        };
+        let mut out = self.held.clone();
+        for oy in 0..output.h {
+            for ox in 0..output.w {
+                for o in 0..usize::from(output.c) {
+                    let mut acc = self.bias[o];
+                    for ky in 0..window.kernel[0] {
+                        for kx in 0..window.kernel[1] {
+                            let (y, x) = (place(oy, 0, ky), place(ox, 1, kx));
+                            for i in 0..group_inputs {
+                                let channel = o / group_outputs * group_inputs + i;
+                                let inside = (0..extent_h).contains(&y) && (0..extent_w).contains(&x);
+                                let index = (y * extent_w + x) as isize * input.c as isize + channel as isize;
+                                let value = if inside { self.input[index as usize] } else { pad_value };
+                                let w = self.weights[weight([o, ky.into(), kx.into(), i])];
+                                acc = acc.wrapping_add(i32::from(value) * i32::from(w));
+                            }
+                        }
+                    }
+                    let at = (usize::from(oy) * usize::from(output.w) + usize::from(ox)) * usize::from(output.c) + o;
+                    let y = requantize(acc, self.multiplier[o], self.shift[o], self.landing);
+                    out[at] = self.residual.map_or(y, |add| add.apply(y, out[at]));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Any int8 values; half of the time only the extremes, which is where narrow sums overflow.
+fn values(len: usize) -> impl Strategy<Value = Vec<i8>> {
+    prop_oneof![
+        prop::collection::vec(any::<i8>(), len),
+        prop::collection::vec(prop::sample::select(vec![-128i8, -127, 127]), len),
+    ]
+}
+
+fn addition() -> impl Strategy<Value = Add> {
+    let multiplier = -Add::MAX_MULTIPLIER..=Add::MAX_MULTIPLIER;
+    let offset = -Add::MAX_OFFSET..=Add::MAX_OFFSET;
+    (multiplier.clone(), multiplier, offset, 1..=Add::MAX_SHIFT, -128..=0i8, 0..=127i8).prop_map(
+        |(a_multiplier, b_multiplier, offset, shift, lo, hi)| Add { a_multiplier, b_multiplier, offset, shift, lo, hi },
+    )
+}
+
+fn windows() -> impl Strategy<Value = Window> {
+    let pair = |range: core::ops::RangeInclusive<u8>| prop::array::uniform2(range);
+    (pair(1..=4), pair(1..=3), pair(0..=4), pair(1..=3), 0..4u8).prop_map(|(kernel, stride, pad, dilation, plain)| {
+        // Dilated windows are rare in networks and leave few taps inside such small inputs.
+        Window { kernel, stride, pad, dilation: if plain == 0 { dilation } else { [1, 1] } }
+    })
+}
+
+fn landings() -> impl Strategy<Value = Landing> {
+    (any::<i8>(), prop_oneof![Just(-128i8), -128..=0i8], prop_oneof![Just(127i8), 0..=127i8])
+        .prop_map(|(zero_point, lo, hi)| Landing { zero_point, lo, hi })
+}
+
+fn filled(conv: Conv2d) -> impl Strategy<Value = Case> {
+    let channels = usize::from(conv.output.c);
+    let multiplier = prop_oneof![9 => 1 << 30..=i32::MAX, 1 => Just(0)];
+    let shift = prop_oneof![8 => 36..=48u8, 1 => 33..=35u8, 1 => 1..=62u8];
+    let tables = (
+        prop::collection::vec(-100_000..100_000i32, channels),
+        prop::collection::vec(multiplier, channels),
+        prop::collection::vec(shift, channels),
+    );
+    let operands = (values(conv.input.len()), values(conv.taps() * channels), values(conv.output.len()));
+    (operands, tables, landings(), prop::option::of(addition())).prop_map(
+        move |((input, weights, held), (bias, multiplier, shift), landing, residual)| Case {
+            conv,
+            landing,
+            residual,
+            input,
+            weights,
+            bias,
+            multiplier,
+            shift,
+            held,
+        },
+    )
+}
+
+fn extents() -> impl Strategy<Value = (u16, u16, u16, u16)> {
+    prop_oneof![(1..=7u16, 1..=7u16, 1..=4u16, 1..=5u16), (Just(1), 1..=9u16, Just(1), 1..=9u16)]
+}
+
+/// Convolutions of any geometry, small enough for the definition.
+pub fn convolutions() -> impl Strategy<Value = Case> {
+    let channels = (prop_oneof![4 => Just(1u16), 1 => 2..=3u16], 1..=37u16, 1..=11u16);
+    (windows(), extents(), channels, any::<i8>()).prop_flat_map(
+        |(window, (ih, iw, oh, ow), (groups, inputs, outputs), pad_value)| {
+            let inputs = if groups == 1 { inputs } else { inputs % 9 + 1 };
+            let input = Shape::new(ih, iw, inputs * groups);
+            let output = Shape::new(oh, ow, outputs * groups);
+            filled(Conv2d { input, output, window, groups, pad_value })
+        },
+    )
+}
+
+/// Depthwise convolutions of any geometry.
+pub fn depthwise_convolutions() -> impl Strategy<Value = Case> {
+    (windows(), extents(), 1..=37u16, any::<i8>()).prop_flat_map(|(window, (ih, iw, oh, ow), groups, pad_value)| {
+        let input = Shape::new(ih, iw, groups);
+        filled(Conv2d { input, output: Shape::new(oh, ow, groups), window, groups, pad_value })
+    })
+}

@@ -1,0 +1,107 @@
+//! Where a window lies over its input: the part of each axis that is inside.
+
+use super::params::{Shape, Window};
+
+/// The kernel positions of one axis that fall inside the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First kernel index inside.
+    pub first: usize,
+    /// Number of kernel indices inside, all consecutive.
+    pub count: usize,
+    /// Input index of the first.
+    pub start: usize,
+}
+
+impl Span {
+    /// Clips `kernel` taps, `dilation` apart and starting at `origin`, to `0..extent`.
+    #[inline(always)]
+    fn clip(origin: i32, kernel: u8, dilation: u8, extent: u16) -> Self {
+        let (kernel, dilation, extent) = (i32::from(kernel), i32::from(dilation), i32::from(extent));
+        if origin >= 0 && origin + (kernel - 1) * dilation < extent {
+            return Self { first: 0, count: kernel as usize, start: origin as usize };
+        }
+        Self::clip_at_border(origin, kernel, dilation, extent)
+    }
+
+    #[inline(never)]
+    fn clip_at_border(origin: i32, kernel: i32, dilation: i32, extent: i32) -> Self {
+        let dilation = dilation.max(1);
+        let steps_to = |distance: i32| (distance.max(0) + dilation - 1) / dilation;
+        let first = steps_to(-origin).min(kernel);
+        let end = steps_to(extent - origin).min(kernel);
+        let count = (end - first).max(0);
+        let start = if count == 0 { 0 } else { origin + first * dilation };
+        Self { first: first as usize, count: count as usize, start: start as usize }
+    }
+}
+
+/// Walks the output positions row by row and yields the row and column spans of each window.
+pub struct Windows<'a> {
+    window: &'a Window,
+    input: Shape,
+    width: u16,
+    row: u16,
+    column: u16,
+    rows: Span,
+}
+
+impl<'a> Windows<'a> {
+    /// Windows of every position of `output` over `input`.
+    pub fn new(window: &'a Window, input: Shape, output: Shape) -> Self {
+        let mut windows =
+            Self { window, input, width: output.w, row: 0, column: 0, rows: Span { first: 0, count: 0, start: 0 } };
+        windows.rows = windows.span(0, 0, input.h);
+        windows
+    }
+
+    #[inline(always)]
+    fn span(&self, axis: usize, position: u16, extent: u16) -> Span {
+        let Window { kernel, stride, pad, dilation } = self.window;
+        let origin = i32::from(position) * i32::from(stride[axis & 1]) - i32::from(pad[axis & 1]);
+        Span::clip(origin, kernel[axis & 1], dilation[axis & 1], extent)
+    }
+}
+
+impl Iterator for Windows<'_> {
+    type Item = (Span, Span);
+
+    /// Never ends: the caller stops with its last output position.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.column == self.width {
+            self.column = 0;
+            self.row = self.row.wrapping_add(1);
+            self.rows = self.span(0, self.row, self.input.h);
+        }
+        let columns = self.span(1, self.column, self.input.w);
+        self.column = self.column.wrapping_add(1);
+        Some((self.rows, columns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_keeps_exactly_the_taps_inside() {
+        for extent in 1..9u16 {
+            for kernel in 1..6u8 {
+                for dilation in 1..4u8 {
+                    for origin in -20..20i32 {
+                        let inside: Vec<i32> = (0..i32::from(kernel))
+                            .filter(|k| (0..i32::from(extent)).contains(&(origin + k * i32::from(dilation))))
+                            .collect();
+                        let span = Span::clip(origin, kernel, dilation, extent);
+                        assert_eq!(span.count, inside.len(), "{origin} {kernel} {dilation} {extent}");
+                        if let Some(&first) = inside.first() {
+                            assert_eq!(span.first, first as usize);
+                            assert_eq!(span.start as i32, origin + first * i32::from(dilation));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

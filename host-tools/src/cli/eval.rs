@@ -1,0 +1,124 @@
+//! `stitchkit eval`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::Serialize;
+use stitchkit::family::DataSource;
+use stitchkit::family::data::{DataError, Listing, shuffled};
+use stitchkit::infer::{self, Backend};
+use stitchkit::report::table::{Align, Table, percent, ppm_share};
+
+use super::Ui;
+use super::bundle_file::BundleFile;
+use super::plan_choice::{BackendOption, existing_plan};
+
+/// Arguments of `stitchkit eval`.
+#[derive(Debug, clap::Args)]
+pub struct Command {
+    /// The bundle.
+    bundle: PathBuf,
+    /// Labelled images: a folder with one folder per class, a tar of such folders, or an npz with arrays x and y.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Sub-folder of the data, or suffix of the npz arrays (x_test, y_test). Default: `test` where there is one.
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Measure only this plan; may be repeated.
+    #[arg(long = "plan", value_name = "ID")]
+    plans: Vec<u16>,
+    /// Use only the first N images of a seeded shuffle.
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
+    #[command(flatten)]
+    backend: BackendOption,
+}
+
+#[derive(Serialize)]
+struct Report {
+    backend: Backend,
+    plans: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: u16,
+    path: String,
+    accuracy: f64,
+    correct: usize,
+    images: usize,
+    /// Float accuracy stored at export.
+    accuracy_float: f64,
+}
+
+impl Command {
+    /// Runs the verb.
+    pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        let file = BundleFile::read(&self.bundle)?;
+        let loaded = file.load()?;
+        let bundle = loaded.bundle;
+        let meta = bundle.meta();
+        let shape = [meta.input.h.into(), meta.input.w.into(), meta.input.c.into()];
+        let labels: Vec<String> = meta.labels.lines().map(str::to_owned).collect();
+        let source = DataSource { path: self.data.clone(), split: self.split.clone() };
+        let listing = open(source, shape, &labels)?;
+        let chosen = match self.images.filter(|&limit| limit < listing.len()) {
+            Some(limit) => shuffled(listing.len(), 1)[..limit].to_vec(),
+            None => (0..listing.len()).collect(),
+        };
+        let dataset = listing.load(&chosen)?;
+        let ids: Vec<u16> = match self.plans.is_empty() {
+            true => (0..bundle.plan_count()).collect(),
+            false => self.plans.iter().map(|&id| existing_plan(&bundle, id)).collect::<Result<_, _>>()?,
+        };
+        let inputs = infer::quantize_images(&bundle, &dataset.images)?;
+        let bar = ui.bar((ids.len() * dataset.len()) as u64, "evaluating int8");
+        let mut rows = Vec::new();
+        for id in ids {
+            let plan = bundle.plan(id).context("plan does not decode")?;
+            let correct =
+                infer::count_correct(loaded, id, self.backend.backend, &inputs, &dataset.labels, &|n| bar.inc(n))?;
+            rows.push(Row {
+                id,
+                path: plan.path.to_owned(),
+                accuracy: correct as f64 / dataset.len() as f64,
+                correct,
+                images: dataset.len(),
+                accuracy_float: ppm_share(plan.float_accuracy_ppm),
+            });
+        }
+        bar.finish_and_clear();
+        let report = Report { backend: self.backend.backend, plans: rows };
+        ui.print(&report, || text(&report))
+    }
+}
+
+/// Opens the data; without a split named, the data as a whole or else its `test` part.
+fn open(mut source: DataSource, shape: [usize; 3], labels: &[String]) -> Result<Listing, DataError> {
+    let whole = Listing::open(&source, shape, labels);
+    if whole.is_ok() || source.split.is_some() {
+        return whole;
+    }
+    source.split = Some("test".to_owned());
+    Listing::open(&source, shape, labels).or(whole)
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new(&[
+        ("plan", Align::Right),
+        ("int8", Align::Right),
+        ("float at export", Align::Right),
+        ("images", Align::Right),
+        ("path", Align::Left),
+    ]);
+    for row in &report.plans {
+        table.row([
+            row.id.to_string(),
+            percent(row.accuracy),
+            percent(row.accuracy_float),
+            row.images.to_string(),
+            row.path.clone(),
+        ]);
+    }
+    table.to_string()
+}

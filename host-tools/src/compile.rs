@@ -1,0 +1,17 @@
+//! From chosen candidates to a bundle: integer blocks stored once, an arena layout and a predicted cost for every plan.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | [`bundle`] | the whole way from floats to [`BundleParts`](stitchkit_runtime::bundle::write::BundleParts) |
+//! | [`merge`] | blocks that always run together become one |
+//! | [`pool`] | constants stored once |
+//! | [`memory`] | arena planner |
+//! | [`cost`] | predicted Cortex-M4 instructions |
+
+pub mod bundle;
+pub mod cost;
+pub mod memory;
+pub mod merge;
+pub mod pool;
+
+pub use bundle::{CompileError, Compiled, ExportOptions, compile};

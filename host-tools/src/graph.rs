@@ -1,0 +1,190 @@
+//! The checked float graph: what stitchkit understands of an anchor.
+//!
+//! A [`Graph`] is a list of nodes in topological order over per-sample tensors (the batch axis is implicit everywhere).
+//! Feature maps are HWC, token sequences `[tokens, channels]`, vectors `[features]`; any rank is allowed.
+//! Node `i` produces value `i + 1`; value 0 is the graph's input. Nothing here assumes a convolutional network.
+
+use std::fmt;
+use std::sync::Arc;
+
+pub mod cost;
+pub mod cuts;
+pub mod forward;
+pub mod import;
+pub mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use cuts::{CutError, find_cuts, resolve_cut};
+pub use forward::{Batch, forward, forward_keep, forward_observe};
+pub use import::{ImportError, import};
+pub use segment::SegmentError;
+
+/// A value of a [`Graph`]: 0 is the input, `i + 1` the output of node `i`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub usize);
+
+impl ValueId {
+    /// The graph's input.
+    pub const INPUT: Self = Self(0);
+}
+
+/// Window geometry of convolutions and pools, rows then columns. Padding is top, left, bottom, right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Kernel extents.
+    pub kernel: [usize; 2],
+    /// Strides.
+    pub stride: [usize; 2],
+    /// Padding: top, left, bottom, right.
+    pub pad: [usize; 4],
+    /// Dilations.
+    pub dilation: [usize; 2],
+}
+
+/// A float convolution. Weights are OHWI, `[out][rows][columns][in / groups]`; a depthwise convolution has
+/// `groups == in == out`.
+#[derive(Debug, Clone)]
+pub struct Conv {
+    /// Geometry.
+    pub window: Window,
+    /// Groups; divides both channel counts.
+    pub groups: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// OHWI weights.
+    pub weights: Arc<[f32]>,
+    /// One bias per output channel.
+    pub bias: Arc<[f32]>,
+}
+
+/// A fully connected layer on the last axis. Weights are `[out][in]`.
+#[derive(Debug, Clone)]
+pub struct Dense {
+    /// Output features.
+    pub out_features: usize,
+    /// `[out][in]` weights.
+    pub weights: Arc<[f32]>,
+    /// One bias per output feature.
+    pub bias: Arc<[f32]>,
+}
+
+/// The operators of a float graph. Each takes one input unless it says otherwise.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// 2-D convolution of an HWC map (batch norms are folded in at import; one that cannot be folded is a 1x1 depthwise convolution).
+    Conv(Conv),
+    /// Fully connected layer on the last axis.
+    Dense(Dense),
+    /// Element-wise sum of two tensors of equal shape.
+    Add,
+    /// Clamp to `lo ..= hi`; ReLU is `0 ..= inf`, ReLU6 `0 ..= 6`.
+    Clip {
+        /// Lower bound, may be `-inf`.
+        lo: f32,
+        /// Upper bound, may be `inf`.
+        hi: f32,
+    },
+    /// Maximum over a window; taps outside the map are ignored.
+    MaxPool(Window),
+    /// Mean over a window; taps outside the map count as zeros. Global average pooling has the map as its window.
+    AvgPool(Window),
+    /// Softmax over the last axis.
+    Softmax,
+    /// Same elements in the same order under the node's shape.
+    Reshape,
+    /// Axis `i` of the output is axis `perm[i]` of the input (batch axis not counted).
+    Transpose {
+        /// Permutation of the per-sample axes.
+        perm: Vec<usize>,
+    },
+}
+
+impl Op {
+    /// Short lower-case name for messages and tables.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(_) => "conv",
+            Self::Dense(_) => "dense",
+            Self::Add => "add",
+            Self::Clip { .. } => "clip",
+            Self::MaxPool(_) => "maxpool",
+            Self::AvgPool(_) => "avgpool",
+            Self::Softmax => "softmax",
+            Self::Reshape => "reshape",
+            Self::Transpose { .. } => "transpose",
+        }
+    }
+}
+
+/// One operation of a [`Graph`].
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Name in the source model.
+    pub name: String,
+    /// Name of the output tensor in the source model; what named cuts refer to.
+    pub tensor: String,
+    /// The operation with its constants.
+    pub op: Op,
+    /// Inputs, each produced earlier.
+    pub inputs: Vec<ValueId>,
+    /// Per-sample shape of the output.
+    pub shape: Vec<usize>,
+}
+
+/// A float network with one input and one output.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// Name for messages, usually the file stem.
+    pub name: String,
+    /// Name of the input tensor.
+    pub input_tensor: String,
+    /// Per-sample shape of the input (HWC for images).
+    pub input_shape: Vec<usize>,
+    /// Operations in topological order.
+    pub nodes: Vec<Node>,
+    /// The value the graph returns.
+    pub output: ValueId,
+    /// Tensor names of the source model that no node carries any more (a convolution's output before its batch norm was
+    /// folded in, an identity's output), with the values that stand for them now.
+    pub aliases: Vec<(String, ValueId)>,
+}
+
+impl Graph {
+    /// Per-sample shape of a value.
+    #[must_use]
+    pub fn shape(&self, value: ValueId) -> &[usize] {
+        match value.0 {
+            0 => &self.input_shape,
+            i => &self.nodes[i - 1].shape,
+        }
+    }
+
+    /// Name of a value's tensor in the source model.
+    #[must_use]
+    pub fn tensor(&self, value: ValueId) -> &str {
+        match value.0 {
+            0 => &self.input_tensor,
+            i => &self.nodes[i - 1].tensor,
+        }
+    }
+
+    /// The node that produces a value; `None` for the input.
+    #[must_use]
+    pub fn producer(&self, value: ValueId) -> Option<&Node> {
+        value.0.checked_sub(1).map(|i| &self.nodes[i])
+    }
+
+    /// Elements per sample of a value.
+    #[must_use]
+    pub fn elements(&self, value: ValueId) -> usize {
+        self.shape(value).iter().product()
+    }
+}
+
+impl fmt::Display for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "value#{}", self.0)
+    }
+}

@@ -1,0 +1,23 @@
+//! stitchkit, the host side: ONNX anchors are cut at block boundaries, joined by stitching layers, quantized to int8, and
+//! written as one bundle that [`stitchkit_runtime`] runs on anything from a Cortex-M0 up.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | [`export`] | the main job, from family to bundle |
+//! | [`family`] | `family.toml`: anchors, cuts, input, stitching space, data |
+//! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
+//! | [`stitch`] | enumeration, least-squares initialisation, evaluation, Pareto front |
+//! | [`infer`] | running bundles on the host |
+//! | [`quantize`] | calibration and the float-to-integer translation |
+//! | [`compile`] | arena planner, cost figures, bundle writer |
+//! | [`report`] | JSON and tables |
+#![warn(missing_docs)]
+
+pub mod compile;
+pub mod export;
+pub mod family;
+pub mod graph;
+pub mod infer;
+pub mod quantize;
+pub mod report;
+pub mod stitch;

@@ -1,0 +1,30 @@
+//! Float to int8: which ranges the activations have, and which integer steps compute the same network.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | [`pieces`] | the parts that shipped plans are made of: anchor segments between neighbouring cuts, stitching layers |
+//! | [`histogram`] | distribution of one tensor's values, and the range chosen from it |
+//! | [`calibrate`] | one pinned quantization per cut, and one per value inside a piece |
+//! | [`scale`] | ranges to scales, real factors to fixed-point multipliers |
+//! | [`lower`] | float graph to integer steps |
+//! | [`integer`] | the integer steps with their constants |
+//! | [`noise`] | how far integer activations are from the float ones |
+//!
+//! The arithmetic is that of `stitchkit_runtime::kernels`: per-channel symmetric weights, per-tensor asymmetric
+//! activations (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+//! Inference"), one rounding per output.
+
+pub mod calibrate;
+mod constants;
+mod fuse;
+pub mod histogram;
+pub mod integer;
+pub mod lower;
+pub mod noise;
+pub mod pieces;
+pub mod scale;
+
+pub use calibrate::{Calibration, CutRange, Options, calibrate};
+pub use constants::ChannelFault;
+pub use histogram::Method;
+pub use lower::LowerError;

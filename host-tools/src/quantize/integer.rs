@@ -1,0 +1,183 @@
+//! Integer blocks before they become records of a bundle: kernels that own their constants.
+
+use stitchkit_runtime::bundle::{ChannelTables, Op, Quant};
+use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
+
+use crate::compile::memory::FlatStep;
+use crate::graph::ValueId;
+
+/// Values of a block are numbered in a byte, so it has at most this many steps.
+pub const MAX_BLOCK_STEPS: usize = 254;
+
+/// A convolution with its constants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvKernel {
+    /// Geometry.
+    pub geometry: Conv2d,
+    /// OHWI weights, or HWC for a depthwise convolution.
+    pub weights: Vec<i8>,
+    /// Bias per output channel, input zero point folded in.
+    pub bias: Vec<i32>,
+    /// Multiplier per output channel.
+    pub multiplier: Vec<i32>,
+    /// Shift per output channel.
+    pub shift: Vec<u8>,
+    /// Zero point and clamp of the convolution's own result.
+    pub landing: Landing,
+    /// The fused addition.
+    pub residual: Option<Add>,
+}
+
+/// What a step computes; the owned twin of [`Op`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kernel {
+    Conv(ConvKernel),
+    Depthwise(ConvKernel),
+    Add { shape: Shape, add: Add },
+    MaxPool(Pool2d),
+    AvgPool { geometry: Pool2d, input_zero_point: i8, multiplier: i32, shift: u8, landing: Landing },
+    Lut { shape: Shape, table: Box<[i8; 256]> },
+    Softmax { shape: Shape, table: Vec<i32> },
+    Transpose { input: Shape, perm: [u8; 3] },
+}
+
+/// Where a kernel's constants lie in the bundle's sections.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offsets {
+    /// Weights or lookup table, in `WGHT`.
+    pub weights: u32,
+    /// Biases or exponentials, in `TABL`.
+    pub bias: u32,
+    /// Multipliers, in `TABL`.
+    pub multiplier: u32,
+    /// Shifts, in `SHFT`.
+    pub shift: u32,
+}
+
+impl Kernel {
+    /// The record of this kernel with its constants at `at`.
+    #[must_use]
+    pub fn record(&self, at: Offsets) -> Op {
+        let tables = |conv: &ConvKernel| ChannelTables {
+            bias: at.bias,
+            multiplier: at.multiplier,
+            shift: at.shift,
+            landing: conv.landing,
+        };
+        match self {
+            Self::Conv(conv) => Op::Conv2d {
+                geometry: conv.geometry,
+                weights: at.weights,
+                tables: tables(conv),
+                residual: conv.residual,
+            },
+            Self::Depthwise(conv) => Op::Depthwise {
+                geometry: conv.geometry,
+                weights: at.weights,
+                tables: tables(conv),
+                residual: conv.residual,
+            },
+            Self::Add { shape, add } => Op::Add { shape: *shape, add: *add },
+            Self::MaxPool(geometry) => Op::MaxPool(*geometry),
+            Self::AvgPool { geometry, input_zero_point, multiplier, shift, landing } => Op::AvgPool {
+                geometry: *geometry,
+                input_zero_point: *input_zero_point,
+                multiplier: *multiplier,
+                shift: *shift,
+                landing: *landing,
+            },
+            Self::Lut { shape, .. } => Op::Lut { shape: *shape, table: at.weights },
+            Self::Softmax { shape, .. } => Op::Softmax { shape: *shape, table: at.bias },
+            Self::Transpose { input, perm } => Op::Transpose { input: *input, perm: *perm },
+        }
+    }
+
+    /// The record with all offsets zero, for whoever needs shapes and sizes alone.
+    #[must_use]
+    pub fn outline(&self) -> Op {
+        self.record(Offsets::default())
+    }
+
+    /// Trained constants in bytes: int8 weights. Lookup tables count, biases and requantization tables do not.
+    #[must_use]
+    pub fn weights(&self) -> &[i8] {
+        match self {
+            Self::Conv(conv) | Self::Depthwise(conv) => &conv.weights,
+            Self::Lut { table, .. } => table.as_slice(),
+            _ => &[],
+        }
+    }
+}
+
+/// One step of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IntegerStep {
+    /// Name of the float node it comes from.
+    pub name: String,
+    /// Values it reads: 0 is the block's input, `i + 1` the output of step `i`.
+    pub inputs: [u8; 2],
+    /// What it computes.
+    pub kernel: Kernel,
+    /// Quantization of its output.
+    pub quant: Quant,
+    /// The float value its output stands for, in the graph of the piece it comes from.
+    pub value: ValueId,
+    /// Piece (anchor segment or stitching layer) it comes from.
+    pub piece: usize,
+}
+
+/// A run of steps with one input and one output; without steps its output is its input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IntegerBlock {
+    /// Name for people.
+    pub name: String,
+    /// Extents of the input.
+    pub input: Shape,
+    /// Quantization of the input.
+    pub input_quant: Quant,
+    /// Quantization of the output.
+    pub output_quant: Quant,
+    /// Steps in order of execution.
+    pub steps: Vec<IntegerStep>,
+}
+
+impl IntegerBlock {
+    /// Extents of the output.
+    #[must_use]
+    pub fn output(&self) -> Shape {
+        self.steps.last().map_or(self.input, |step| step.kernel.outline().output())
+    }
+
+    /// This block followed by `next`. The caller has checked that both together stay within [`MAX_BLOCK_STEPS`].
+    #[must_use]
+    pub fn followed_by(mut self, next: &Self) -> Self {
+        let base = self.steps.len() as u8;
+        self.steps.extend(next.steps.iter().cloned().map(|mut step| {
+            step.inputs = step.inputs.map(|value| value + base);
+            step
+        }));
+        self.output_quant = next.output_quant;
+        self.name = format!("{}+{}", self.name, next.name);
+        self
+    }
+}
+
+/// The steps of consecutive blocks as the memory planner takes them.
+#[must_use]
+pub fn flatten<'a>(blocks: impl IntoIterator<Item = &'a IntegerBlock>) -> Vec<FlatStep> {
+    let mut steps: Vec<FlatStep> = Vec::new();
+    for block in blocks {
+        let base = steps.len();
+        for step in &block.steps {
+            let op = step.kernel.outline();
+            steps.push(FlatStep {
+                inputs: step.inputs[..op.arity()].iter().map(|&value| base + usize::from(value)).collect(),
+                output_bytes: op.output().len() as u32,
+                scratch_bytes: op.scratch_bytes() as u32,
+                in_place: op.in_place(),
+            });
+        }
+    }
+    steps
+}

@@ -1,0 +1,100 @@
+//! Printing the plans.
+
+use std::io::Write;
+
+use stitchkit_runtime::bundle::{Bundle, Plan};
+use stitchkit_runtime::select::{Limits, Speed, Verdict, judge, select};
+
+use super::{limits, limits_json, percent, speed, time};
+use crate::args::{Args, Style};
+use crate::failure::Failure;
+use crate::json;
+
+/// Prints every plan, whether it meets the limits, and which one would run.
+///
+/// # Errors
+/// [`Failure::Failed`] if the machine's speed cannot be measured.
+pub fn list(args: &Args, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+    let limits = limits(args);
+    let speed = speed(bundle, &limits)?;
+    let chosen = select(bundle, limits, speed).ok().map(|choice| choice.plan);
+    match args.style {
+        Style::Text => print_text(bundle, limits, speed, chosen, output),
+        Style::Json => print_json(bundle, limits, speed, chosen, output),
+    }
+}
+
+fn verdict(plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> &'static str {
+    match judge(plan, limits, speed) {
+        Verdict::Fits => "fits",
+        Verdict::TooMuchRam => "too much memory",
+        Verdict::TooSlow => "too slow",
+    }
+}
+
+fn print_text(
+    bundle: &Bundle<'_>,
+    limits: Limits,
+    speed: Option<Speed>,
+    chosen: Option<u16>,
+    output: &mut impl Write,
+) -> Result<(), Failure> {
+    let meta = bundle.meta();
+    let (h, w, c) = (meta.input.h, meta.input.w, meta.input.c);
+    writeln!(output, "{}: {} bytes, input {h} x {w} x {c}", meta.name, bundle.len_bytes())?;
+    match limits.ram_bytes {
+        u32::MAX => writeln!(output, "memory: 4 GiB or more")?,
+        bytes => writeln!(output, "memory: {bytes} bytes may be used")?,
+    }
+    writeln!(output, "plan  arena bytes        MACs  accuracy  predicted  limits           path")?;
+    for (index, plan) in (0..).zip(bundle.plans()) {
+        let mark = if chosen == Some(index) { '*' } else { ' ' };
+        let predicted = speed.map_or_else(|| "-".into(), |s| time(s.predict_us(plan.cost)));
+        writeln!(
+            output,
+            "{index:>4}{mark} {:>11} {:>11}  {:>8}  {predicted:>9}  {:<15}  {}",
+            plan.arena_bytes,
+            plan.macs,
+            percent(plan.accuracy_ppm),
+            verdict(&plan, limits, speed),
+            plan.path,
+        )?;
+    }
+    match chosen {
+        Some(index) => writeln!(output, "* plan {index} runs under these limits")?,
+        None => writeln!(output, "no plan meets these limits")?,
+    }
+    Ok(())
+}
+
+fn print_json(
+    bundle: &Bundle<'_>,
+    limits: Limits,
+    speed: Option<Speed>,
+    chosen: Option<u16>,
+    output: &mut impl Write,
+) -> Result<(), Failure> {
+    let plan = |(index, plan): (u16, Plan<'_>)| {
+        json::object([
+            ("plan", index.to_string()),
+            ("path", json::string(plan.path)),
+            ("arena_bytes", plan.arena_bytes.to_string()),
+            ("macs", plan.macs.to_string()),
+            ("params", plan.params.to_string()),
+            ("cost", plan.cost.to_string()),
+            ("accuracy_ppm", plan.accuracy_ppm.to_string()),
+            ("predicted_us", json::optional(speed.map(|s| s.predict_us(plan.cost)))),
+            ("verdict", json::string(verdict(&plan, limits, speed))),
+        ])
+    };
+    let report = json::object([
+        ("bundle", json::string(bundle.meta().name)),
+        ("bytes", bundle.len_bytes().to_string()),
+        ("input_bytes", bundle.meta().input.len().to_string()),
+        ("limits", limits_json(&limits, speed)),
+        ("chosen", json::optional(chosen)),
+        ("plans", json::array((0..).zip(bundle.plans()).map(plan))),
+    ]);
+    writeln!(output, "{report}")?;
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Running inputs.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use memmap2::Mmap;
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
+use stitchkit_runtime::select::{Choice, Limits, SelectError, Speed, Verdict, judge, select};
+
+use super::{limits, limits_json, percent, plan, speed, time};
+use crate::args::{Args, Backend, Style};
+use crate::failure::Failure;
+use crate::runner::{Runner, isa};
+use crate::{input, json};
+
+/// Selects a plan, runs all inputs through it and prints the logits.
+///
+/// # Errors
+/// [`Failure::Limits`] if no plan meets the limits, [`Failure::Failed`] for unreadable inputs.
+pub fn run(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+    let limits = limits(args);
+    let speed = speed(bundle, &limits)?;
+    let choice = choose(args, bundle, limits, speed)?;
+    let arena_bytes = match args.backend {
+        Backend::Kernels => choice.arena_bytes as usize,
+        Backend::Tract => 0,
+    };
+    let mut arena = AlignedBytes::new(arena_bytes);
+    let mut runner = Runner::new(args, bytes, bundle, choice.plan, arena.as_mut_slice())?;
+    check_memory(&runner, limits)?;
+    let header = header(args, bundle, &choice, &runner)?;
+    let mut results = Vec::new();
+    let mut times_us = Vec::new();
+    if args.style == Style::Text {
+        eprintln!("{}", describe(&choice, &header));
+    }
+    for path in &args.inputs {
+        let values = input::load(path, args.raw, bundle)?;
+        for one in values.chunks_exact(bundle.meta().input.len()) {
+            let logits = repeat(&mut runner, one, args.repeat, &mut times_us)?;
+            match args.style {
+                Style::Text => writeln!(output, "{}", line(bundle, &logits))?,
+                Style::Json => results.push(result_json(bundle, &logits)),
+            }
+        }
+    }
+    let timing = Timing::of(&mut times_us);
+    if args.style == Style::Json {
+        let mut fields = header;
+        fields.push(("limits", limits_json(&limits, speed)));
+        fields.push(("predicted_us", json::optional(choice.latency_us)));
+        fields.push(("timing", timing.json()));
+        fields.push(("results", json::array(results)));
+        writeln!(output, "{}", json::object(fields))?;
+    } else if args.repeat > 1 {
+        eprintln!("{}", timing.text());
+    }
+    Ok(())
+}
+
+/// The plan asked for if it meets the limits, else the best one.
+fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> Result<Choice, Failure> {
+    let Some(index) = args.plan else {
+        return select(bundle, limits, speed).map_err(|error| match error {
+            SelectError::SpeedUnknown => Failure::Failed(error.to_string()),
+            _ => Failure::Limits(error.to_string()),
+        });
+    };
+    let plan = plan(bundle, index)?;
+    let latency_us = speed.map(|s| s.predict_us(plan.cost));
+    match judge(&plan, limits, speed) {
+        Verdict::Fits => {
+            Ok(Choice { plan: index, arena_bytes: plan.arena_bytes, accuracy_ppm: plan.accuracy_ppm, latency_us })
+        }
+        Verdict::TooMuchRam => Err(Failure::Limits(format!(
+            "plan {index} needs {} bytes of arena, {} are available",
+            plan.arena_bytes, limits.ram_bytes
+        ))),
+        Verdict::TooSlow => Err(Failure::Limits(format!(
+            "plan {index} is predicted to take {} us, {} us are usable",
+            latency_us.unwrap_or(u64::MAX),
+            limits.usable_us().unwrap_or(0)
+        ))),
+    }
+}
+
+/// Holds the backend to the memory limit: tract keeps its tensors outside the plan's arena and may need more than it.
+fn check_memory(runner: &Runner<'_, '_>, limits: Limits) -> Result<(), Failure> {
+    let need = runner.activation_bytes()?;
+    if need <= u64::from(limits.ram_bytes) {
+        return Ok(());
+    }
+    let available = limits.ram_bytes;
+    Err(Failure::Limits(format!("this backend needs {need} bytes for activations, {available} are available")))
+}
+
+/// What runs, for the JSON report.
+fn header(
+    args: &Args,
+    bundle: &Bundle<'_>,
+    choice: &Choice,
+    runner: &Runner<'_, '_>,
+) -> Result<Vec<(&'static str, String)>, Failure> {
+    let plan = plan(bundle, choice.plan)?;
+    Ok(vec![
+        ("bundle", json::string(bundle.meta().name)),
+        ("plan", choice.plan.to_string()),
+        ("path", json::string(plan.path)),
+        ("accuracy_ppm", plan.accuracy_ppm.to_string()),
+        ("backend", json::string(args.backend.name())),
+        ("isa", json::string(isa(args)?.name())),
+        ("activation_bytes", runner.activation_bytes()?.to_string()),
+        ("output_scale", plan.output_quant.scale.to_string()),
+        ("output_zero_point", plan.output_quant.zero_point.to_string()),
+    ])
+}
+
+/// What runs, for people.
+fn describe(choice: &Choice, header: &[(&'static str, String)]) -> String {
+    let value = |name| header.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.trim_matches('"'));
+    let predicted = choice.latency_us.map_or(String::new(), |us| format!(", predicted {}", time(us)));
+    format!(
+        "plan {} ({}): accuracy {}, {} bytes of activations{predicted}; backend {}, kernels {}",
+        choice.plan,
+        value("path"),
+        percent(choice.accuracy_ppm),
+        value("activation_bytes"),
+        value("backend"),
+        value("isa"),
+    )
+}
+
+/// Runs one input `count` times, notes each run's time and returns the logits.
+fn repeat(runner: &mut Runner<'_, '_>, input: &[i8], count: u32, times_us: &mut Vec<u64>) -> Result<Vec<i8>, Failure> {
+    let mut logits = Vec::new();
+    for _ in 0..count {
+        let start = Instant::now();
+        runner.run(input, &mut logits)?;
+        times_us.push(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+    Ok(logits)
+}
+
+/// Index and name of the largest logit; the first of equal ones.
+fn best<'b>(bundle: &Bundle<'b>, logits: &[i8]) -> (usize, &'b str) {
+    let largest = logits.iter().max();
+    let class = logits.iter().position(|logit| Some(logit) == largest).unwrap_or(0);
+    (class, bundle.meta().labels.lines().nth(class).unwrap_or(""))
+}
+
+fn line(bundle: &Bundle<'_>, logits: &[i8]) -> String {
+    let (class, label) = best(bundle, logits);
+    let logits = logits.iter().map(i8::to_string).collect::<Vec<_>>().join(" ");
+    format!("{class}\t{label}\t{logits}")
+}
+
+fn result_json(bundle: &Bundle<'_>, logits: &[i8]) -> String {
+    let (class, label) = best(bundle, logits);
+    json::object([
+        ("class", class.to_string()),
+        ("label", json::string(label)),
+        ("logits", json::array(logits.iter().map(i8::to_string))),
+    ])
+}
+
+/// Times over all runs.
+struct Timing {
+    runs: usize,
+    min_us: Option<u64>,
+    median_us: Option<u64>,
+    max_us: Option<u64>,
+}
+
+impl Timing {
+    fn of(times_us: &mut [u64]) -> Self {
+        times_us.sort_unstable();
+        Self {
+            runs: times_us.len(),
+            min_us: times_us.first().copied(),
+            median_us: times_us.get(times_us.len() / 2).copied(),
+            max_us: times_us.last().copied(),
+        }
+    }
+
+    fn json(&self) -> String {
+        json::object([
+            ("runs", self.runs.to_string()),
+            ("min_us", json::optional(self.min_us)),
+            ("median_us", json::optional(self.median_us)),
+            ("max_us", json::optional(self.max_us)),
+        ])
+    }
+
+    fn text(&self) -> String {
+        let part = |us: Option<u64>| us.map_or_else(|| "-".into(), time);
+        let [min, median, max] = [self.min_us, self.median_us, self.max_us].map(part);
+        format!("{} runs: fastest {min}, median {median}, slowest {max}", self.runs)
+    }
+}

@@ -1,0 +1,116 @@
+//! Writes the linker's memory map and the board's constants, and passes the path of the bundle on.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// What differs between boards. The names are QEMU's machines.
+struct Board {
+    name: &'static str,
+    flash: (u32, u32),
+    ram: (u32, u32),
+    /// Frequency of the core clock that QEMU gives SysTick.
+    clock_hz: u32,
+    /// Memory kept for the stack.
+    stack_bytes: u32,
+    /// The target's architecture, to catch a board built for the wrong one.
+    target_prefix: &'static str,
+}
+
+const KB: u32 = 1024;
+
+const BOARDS: [Board; 5] = [
+    Board {
+        // STM32F405: 1 MB of flash, 128 KB of SRAM.
+        name: "netduinoplus2",
+        flash: (0x0800_0000, 1024 * KB),
+        ram: (0x2000_0000, 128 * KB),
+        clock_hz: 168_000_000,
+        stack_bytes: 6 * KB,
+        target_prefix: "thumbv7em",
+    },
+    Board {
+        name: "mps2-an386",
+        flash: (0, 4096 * KB),
+        ram: (0x2000_0000, 4096 * KB),
+        clock_hz: 25_000_000,
+        stack_bytes: 6 * KB,
+        target_prefix: "thumbv7em",
+    },
+    Board {
+        name: "mps2-an385",
+        flash: (0, 4096 * KB),
+        ram: (0x2000_0000, 4096 * KB),
+        clock_hz: 25_000_000,
+        stack_bytes: 6 * KB,
+        target_prefix: "thumbv7m",
+    },
+    Board {
+        // The secure aliases: the core starts in the secure state.
+        name: "mps2-an505",
+        flash: (0x1000_0000, 4096 * KB),
+        ram: (0x3800_0000, 2048 * KB),
+        clock_hz: 20_000_000,
+        stack_bytes: 6 * KB,
+        target_prefix: "thumbv8m.main",
+    },
+    Board {
+        // nRF51822. The real chip has no SysTick; QEMU's has.
+        name: "microbit",
+        flash: (0, 256 * KB),
+        ram: (0x2000_0000, 16 * KB),
+        clock_hz: 16_000_000,
+        stack_bytes: 4 * KB,
+        target_prefix: "thumbv6m",
+    },
+];
+
+/// The board built for if `STITCHKIT_BOARD` is not set.
+fn default_board(target: &str) -> Option<&'static Board> {
+    BOARDS.iter().find(|board| target.starts_with(board.target_prefix))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=STITCHKIT_BOARD");
+    println!("cargo::rerun-if-env-changed=STITCHKIT_BUNDLE");
+    let target = env::var("TARGET")?;
+    let board = match env::var("STITCHKIT_BOARD") {
+        Ok(name) => BOARDS.iter().find(|b| b.name == name).ok_or(format!("STITCHKIT_BOARD: unknown board `{name}`"))?,
+        Err(_) => default_board(&target).ok_or(format!("no board for target {target}"))?,
+    };
+    if !target.starts_with(board.target_prefix) {
+        return Err(format!("board {} needs a {} target, not {target}", board.name, board.target_prefix).into());
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("memory.x"), memory_map(board))?;
+    fs::write(out.join("constants.rs"), constants(board)?)?;
+    println!("cargo::rustc-link-search={}", out.display());
+    println!("cargo::rustc-link-arg-bins=--nmagic");
+    println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    if let Ok(path) = env::var("STITCHKIT_BUNDLE") {
+        let path = fs::canonicalize(&path).map_err(|error| format!("STITCHKIT_BUNDLE={path}: {error}"))?;
+        println!("cargo::rerun-if-changed={}", path.display());
+        println!("cargo::rustc-env=STITCHKIT_BUNDLE={}", path.display());
+    }
+    Ok(())
+}
+
+/// The bundle gets a section of its own, so that code size can be told from model size.
+fn memory_map(board: &Board) -> String {
+    format!(
+        "MEMORY {{\n  FLASH : ORIGIN = {:#x}, LENGTH = {}\n  RAM : ORIGIN = {:#x}, LENGTH = {}\n}}\n\
+         SECTIONS {{\n  .bundle : ALIGN(16) {{ KEEP(*(.bundle)); }} > FLASH\n}} INSERT AFTER .rodata;\n",
+        board.flash.0, board.flash.1, board.ram.0, board.ram.1
+    )
+}
+
+fn constants(board: &Board) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "/// Name of the board, as QEMU calls the machine.\npub const NAME: &str = {:?};", board.name)?;
+    writeln!(text, "/// Frequency of the clock that SysTick counts.\npub const CLOCK_HZ: u32 = {};", board.clock_hz)?;
+    writeln!(text, "/// Bytes of memory kept for the stack.\npub const STACK_BYTES: usize = {};", board.stack_bytes)?;
+    writeln!(text, "/// Bytes of memory on the board.\npub const RAM_BYTES: usize = {};", board.ram.1)?;
+    Ok(text)
+}

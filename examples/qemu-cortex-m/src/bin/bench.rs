@@ -1,0 +1,134 @@
+//! Counts the instructions of every plan that fits, per step and per inference. Run it under `-icount`.
+//!
+//! Arguments on the semihosting command line: `ram=BYTES` limits the arena; `steps=no` leaves the steps out.
+#![no_std]
+#![no_main]
+
+use board::args::Args;
+use board::clock::{InstructionScale, SysTickClock};
+use board::{bundle_in_flash, host, memory::Memory, report_panics, say};
+use cortex_m_rt::entry;
+use stitchkit_runtime::board::{Clock, check_clock};
+use stitchkit_runtime::bundle::{Bundle, PlacedStep};
+use stitchkit_runtime::exec::{ExecError, Executor, Observer, StepReport};
+use stitchkit_runtime::kernels::Isa;
+
+bundle_in_flash!();
+report_panics!();
+
+#[entry]
+fn main() -> ! {
+    let mut line = [0; 256];
+    let args = Args(host::command_line(&mut line));
+    let (Some(memory), Some(peripherals)) = (Memory::take(), cortex_m::Peripherals::take()) else { host::exit(1) };
+    let mut clock = SysTickClock::start(peripherals.SYST);
+    if let Err(error) = check_clock(&mut clock) {
+        say!("bench: {error}");
+        host::exit(1)
+    }
+    let usable = args.number("ram").map_or(usize::MAX, |limit| limit as usize).min(memory.arena.len());
+    let arena = memory.arena.get_mut(..usable).unwrap_or_default();
+    let bundle = match Bundle::parse(&BUNDLE.0) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            say!("bench: {error}");
+            host::exit(1)
+        }
+    };
+    let scale = InstructionScale::measure(&mut clock);
+    let start = clock.now();
+    // The bundle has been parsed once; this counts the checks alone.
+    let _ = core::hint::black_box(Bundle::parse(core::hint::black_box(&BUNDLE.0)));
+    let parse = scale.instructions(clock.now() - start);
+    say!("bench: {}, kernels {}, parse and check {parse} instructions", board::NAME, Isa::best().name());
+    for plan in 0..bundle.plan_count() {
+        let Ok(mut executor) = Executor::new(&bundle, plan, arena) else {
+            say!("bench: plan {plan} does not fit");
+            continue;
+        };
+        let shows_steps = args.text("steps") != Some("no");
+        if let Err(error) = measure(&mut executor, &mut clock, scale, shows_steps) {
+            say!("bench: {error}");
+            host::exit(1)
+        }
+    }
+    host::exit(0)
+}
+
+fn measure(
+    executor: &mut Executor<'_, '_>,
+    clock: &mut SysTickClock,
+    scale: InstructionScale,
+    shows_steps: bool,
+) -> Result<(), ExecError> {
+    executor.input()?.fill(1);
+    let start = clock.now();
+    executor.run()?;
+    let instructions = scale.instructions(clock.now() - start);
+    let plan = *executor.plan();
+    say!(
+        "plan {}: {}: {instructions} instructions, {} MACs, {} instructions per MAC, {} bytes of arena",
+        executor.plan_index(),
+        plan.path,
+        plan.macs,
+        Ratio(instructions, plan.macs),
+        plan.arena_bytes,
+    );
+    say!(
+        "{{\"board\":\"{}\",\"isa\":\"{}\",\"plan\":{},\"instructions\":{instructions},\"macs\":{},\"per_mac\":{},\
+         \"arena_bytes\":{},\"cost\":{}}}",
+        board::NAME,
+        Isa::best().name(),
+        executor.plan_index(),
+        plan.macs,
+        Ratio(instructions, plan.macs),
+        plan.arena_bytes,
+        plan.cost,
+    );
+    if shows_steps {
+        executor.input()?.fill(1);
+        executor.run_observed(&mut StepTable { clock, scale, start: 0 })?;
+    }
+    Ok(())
+}
+
+/// Prints a line per step.
+struct StepTable<'a> {
+    clock: &'a mut SysTickClock,
+    scale: InstructionScale,
+    start: u64,
+}
+
+impl Observer for StepTable<'_> {
+    fn before(&mut self, _placed: &PlacedStep) {
+        self.start = self.clock.now();
+    }
+
+    fn after(&mut self, report: StepReport<'_>) {
+        let instructions = self.scale.instructions(self.clock.now() - self.start);
+        let op = &report.placed.step.op;
+        let (from, to) = (op.input(), op.output());
+        say!(
+            "  {:3} {:9} {}x{}x{} to {}x{}x{}: {instructions} instructions, {} per MAC",
+            report.ordinal,
+            op.name(),
+            from.h,
+            from.w,
+            from.c,
+            to.h,
+            to.w,
+            to.c,
+            Ratio(instructions, op.macs()),
+        );
+    }
+}
+
+/// A quotient with three decimals, without floating point.
+struct Ratio(u64, u64);
+
+impl core::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Some(thousandths) = (self.0 * 1000).checked_div(self.1) else { return f.write_str("0") };
+        write!(f, "{}.{:03}", thousandths / 1000, thousandths % 1000)
+    }
+}

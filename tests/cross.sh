@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# Runs every plan of the given bundles on Linux-class ARM, emulated by qemu-user, and compares the logits byte for byte with
+# those of this machine.
+#
+#   tests/cross.sh [--inputs FILE] BUNDLE...
+#
+# FILE holds raw int8 inputs, one after another; without it, inputs are cut from the bundle's own bytes. Prints one PASS or FAIL
+# line per target, backend and plan, and a summary. Exit status 0 if all pass, 1 if any fails, 2 if nothing could be run.
+#
+# Environment:
+#   STITCHKIT_CROSS_COUNT        inputs per plan; default 200
+#   STITCHKIT_CROSS_TRACT        0 leaves out the tract backend, whose build takes minutes per target; default 1
+#   STITCHKIT_CROSS_TRACT_ARMV7  1 adds the tract backend on armv7; default 0
+#   STITCHKIT_CROSS_BUILD        0 uses the programs of an earlier run; default 1
+#   STITCHKIT_CROSS_DIR          where programs and outputs are kept; default target/cross
+
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+count=${STITCHKIT_CROSS_COUNT:-200}
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
+export CARGO_TARGET_DIR=$target_dir
+tract=${STITCHKIT_CROSS_TRACT:-1}
+work=${STITCHKIT_CROSS_DIR:-$target_dir/cross}
+passed=0
+failed=0
+
+give_up() {
+    echo "cross: $1" >&2
+    exit 2
+}
+
+inputs=
+if [ "${1:-}" = --inputs ]; then
+    [ $# -ge 2 ] || give_up "--inputs needs a file"
+    inputs=$2
+    shift 2
+fi
+[ $# -ge 1 ] || give_up "no bundle given; usage: tests/cross.sh [--inputs FILE] BUNDLE..."
+
+# The program for a target and backend. Target `host` is this machine.
+program() {
+    echo "$work/bin/stitchkit-device-$1-$2"
+}
+
+# Builds the program for a target and backend and keeps a copy: both backends build to the same path.
+build() {
+    local target=$1 backend=$2 options=()
+    [ "$backend" = kernels ] || options+=(--features tract)
+    echo "building stitchkit-device: $target $backend" >&2
+    (cd "$root" && cargo build --quiet --profile device -p stitchkit-device --target "$target" "${options[@]}") ||
+        give_up "the build failed"
+    cp "$target_dir/$target/device/stitchkit-device" "$(program "$target" "$backend")"
+}
+
+# Builds the program for this machine, which shares tract with the workspace's release build.
+build_host() {
+    local options=(-p stitchkit-device)
+    [ "$tract" = 0 ] || options=(--workspace --features stitchkit-device/tract)
+    echo "building stitchkit-device: host" >&2
+    (cd "$root" && cargo build --quiet --release "${options[@]}") || give_up "the build failed"
+    cp "$target_dir/release/stitchkit-device" "$(program host kernels)"
+    [ "$tract" = 0 ] || cp "$target_dir/release/stitchkit-device" "$(program host tract)"
+}
+
+# Runs the program for a target and backend with the remaining arguments.
+run() {
+    local target=$1 backend=$2
+    shift 2
+    case $target in
+        aarch64-*) qemu-aarch64 -L "${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}" "$(program "$target" "$backend")" "$@" ;;
+        armv7-*) qemu-arm -L "${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf}" "$(program "$target" "$backend")" "$@" ;;
+        *) "$(program "$target" "$backend")" "$@" ;;
+    esac
+}
+
+verdict() {
+    echo "$1 $2"
+    if [ "$1" = PASS ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+# Compares one plan on one target with this machine's step loop.
+compare() {
+    local bundle=$1 values=$2 plan=$3 target=$4 backend=$5
+    local name="$target $backend plan $plan of $(basename "$bundle")"
+    local found=$work/out/found expected=$work/out/expected-$plan
+    if ! run "$target" "$backend" "$bundle" --plan "$plan" --backend "$backend" --input "$values" >"$found" 2>"$work/out/notes"; then
+        cat "$work/out/notes" >&2
+        verdict FAIL "$name: the program failed"
+    elif ! cmp -s "$found" "$expected"; then
+        verdict FAIL "$name: $(cmp "$found" "$expected" 2>&1 | tail -1)"
+    else
+        verdict PASS "$name: $(wc -l <"$found") inputs"
+    fi
+}
+
+# The inputs for a bundle: the first COUNT of the file given, or as many cut from the bundle itself.
+prepare_inputs() {
+    local bundle=$1 values=$2 need bytes
+    bytes=$(run host kernels "$bundle" --list --json | sed -E 's/.*"input_bytes":([0-9]+).*/\1/')
+    need=$((bytes * count))
+    if [ -n "$inputs" ]; then
+        head -c "$need" "$inputs" >"$values"
+    else
+        while [ "$(wc -c <"$values")" -lt "$need" ]; do cat "$bundle" >>"$values"; done
+        truncate -s "$need" "$values"
+    fi
+    [ "$(wc -c <"$values")" -ge "$need" ] || give_up "$inputs holds fewer than $count inputs of $bytes bytes"
+}
+
+# Runs one bundle everywhere.
+check_bundle() {
+    local bundle=$1 values=$work/out/inputs plans plan job
+    : >"$values"
+    prepare_inputs "$bundle" "$values"
+    plans=$(run host kernels "$bundle" --list --json | grep -o '"plan":[0-9]*' | cut -d: -f2)
+    for plan in $plans; do
+        run host kernels "$bundle" --plan "$plan" --input "$values" >"$work/out/expected-$plan" 2>/dev/null ||
+            give_up "plan $plan of $bundle does not run on this machine"
+        [ "$(wc -l <"$work/out/expected-$plan")" -eq "$count" ] || give_up "plan $plan did not print $count lines"
+        for job in "${jobs[@]}"; do
+            # shellcheck disable=SC2086
+            compare "$bundle" "$values" "$plan" $job
+        done
+    done
+}
+
+# Everything compared with this machine's step loop: target and backend.
+jobs=("aarch64-unknown-linux-gnu kernels" "armv7-unknown-linux-gnueabihf kernels")
+if [ "$tract" = 1 ]; then
+    jobs+=("host tract" "aarch64-unknown-linux-gnu tract")
+    if [ "${STITCHKIT_CROSS_TRACT_ARMV7:-0}" = 1 ]; then
+        jobs+=("armv7-unknown-linux-gnueabihf tract")
+    fi
+fi
+
+for tool in qemu-aarch64 qemu-arm; do
+    command -v "$tool" >/dev/null || give_up "$tool is missing; Debian has it in qemu-user"
+done
+mkdir -p "$work/bin" "$work/out"
+if [ "${STITCHKIT_CROSS_BUILD:-1}" = 1 ]; then
+    build_host
+    for job in "${jobs[@]}"; do
+        # shellcheck disable=SC2086
+        [ "$job" = "host tract" ] || build $job
+    done
+fi
+for bundle in "$@"; do
+    [ -r "$bundle" ] || give_up "cannot read $bundle"
+    check_bundle "$bundle"
+done
+echo "cross: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# All tests: host, emulated ARM Linux, emulated Cortex-M. Sets up a fresh Debian-like machine by itself.
+#   STITCHKIT_QUICK=1   only what runs on this machine, no emulators
+# CIFAR-10 images are used where they are (see models/cifar10-resnet/DATA_CARD.md); without them that part is skipped and says so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+quick=${STITCHKIT_QUICK:-0}
+target_dir=${CARGO_TARGET_DIR:-target}
+tests/setup.sh "$([ "$quick" = 1 ] && echo host || echo all)"
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format and lints"
+cargo fmt --all -- --check
+cargo clippy --workspace --all-targets --release -- -D warnings
+
+step "runtime, unoptimised: overflow checks on"
+cargo test -p stitchkit-runtime --features std
+
+step "runtime with defmt, and every Cortex-M target"
+for triple in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabi; do
+    cargo check -q -p stitchkit-runtime --target "$triple"
+    cargo check -q -p stitchkit-runtime --target "$triple" --features defmt
+done
+
+step "host tools, both executors, command line"
+cargo test --release --workspace
+
+step "bundles of the shipped families"
+mkdir -p "$target_dir/bundles"
+stitchkit="$target_dir/release/stitchkit"
+cargo build --release -p stitchkit
+"$stitchkit" export models/digits --out "$target_dir/bundles/digits.stk"
+"$stitchkit" verify "$target_dir/bundles/digits.stk"
+bundles=("$target_dir/bundles/digits.stk")
+if [ -e models/cifar10-resnet/../../../shared/data/cifar10-jpeg.tar ]; then
+    "$stitchkit" export models/cifar10-resnet --out "$target_dir/bundles/cifar10.stk"
+    "$stitchkit" verify "$target_dir/bundles/cifar10.stk"
+    bundles+=("$target_dir/bundles/cifar10.stk")
+else
+    echo "skipped: the CIFAR-10 images are not on this machine"
+fi
+[ "$quick" = 1 ] && exit 0
+
+step "ARM Linux under QEMU: same bytes"
+tests/cross.sh "${bundles[@]}"
+
+step "Cortex-M under QEMU: same bytes, memory, instructions"
+tests/boards.sh "${bundles[@]}"

@@ -1,0 +1,200 @@
+//! Builds bundles with random weights.
+
+use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, GoldenParts, PlanParts, write};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, ChannelTables, Op, Quant, Step};
+use stitchkit_runtime::exec::Executor;
+use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window};
+
+use crate::{Rng, place::place};
+
+/// A linear output around zero.
+pub const SIGNED: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
+/// A rectified output: zero is -128.
+pub const RECTIFIED: Landing = Landing { zero_point: -128, lo: -128, hi: 127 };
+
+/// Blocks and constants collected so far. Weights are random; scales are such that activations stay spread out.
+#[derive(Debug)]
+pub struct Builder {
+    parts: BundleParts,
+    rng: Rng,
+}
+
+/// A square window: kernel, stride, padding above and left.
+#[must_use]
+pub const fn window(kernel: u8, stride: u8, pad: u8) -> Window {
+    Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 2], dilation: [1, 1] }
+}
+
+impl Builder {
+    /// An empty bundle of this name, input and output.
+    #[must_use]
+    pub fn new(name: &str, input: Shape, output: Shape, seed: u32) -> Self {
+        let quant = Quant { scale: 1.0 / 64.0, zero_point: 0 };
+        let parts = BundleParts {
+            name: name.to_owned(),
+            labels: (0..output.c).map(|class| format!("class {class}")).collect(),
+            input,
+            input_quant: quant,
+            output,
+            blocks: Vec::new(),
+            plans: Vec::new(),
+            weights: Vec::new(),
+            tables: Vec::new(),
+            shifts: Vec::new(),
+            input_lut: Vec::new(),
+            golden: None,
+        };
+        Self { parts, rng: Rng::new(seed) }
+    }
+
+    /// The parts, for what the builder has no word for.
+    pub fn parts_mut(&mut self) -> &mut BundleParts {
+        &mut self.parts
+    }
+
+    /// A convolution whose weights and constants are added to the bundle. The input's zero
+    /// point, which is the geometry's pad value, is folded into the bias.
+    pub fn conv(&mut self, geometry: Conv2d, landing: Landing, residual: Option<Add>) -> Op {
+        let taps = geometry.taps();
+        let (weights, tables) = self.constants(&geometry, taps, landing, |channel, tap| channel * taps + tap);
+        Op::Conv2d { geometry, weights, tables, residual }
+    }
+
+    /// A depthwise convolution, likewise.
+    pub fn depthwise(&mut self, geometry: Conv2d, landing: Landing, residual: Option<Add>) -> Op {
+        let channels = usize::from(geometry.output.c);
+        let taps = geometry.taps();
+        let (weights, tables) = self.constants(&geometry, taps, landing, |channel, tap| tap * channels + channel);
+        Op::Depthwise { geometry, weights, tables, residual }
+    }
+
+    /// The position of a softmax table that holds the powers of `ratio`.
+    pub fn softmax_table(&mut self, ratio: f64) -> u32 {
+        let at = self.parts.tables.len() as u32;
+        self.parts.tables.extend((0..256).map(|d| (65_536.0 * ratio.powi(d)).round() as i32));
+        at
+    }
+
+    /// The position of a lookup table with random entries.
+    pub fn lut_table(&mut self) -> u32 {
+        let at = self.parts.weights.len() as u32;
+        let entries = self.rng.vector(256);
+        self.parts.weights.extend(entries);
+        at
+    }
+
+    fn constants(
+        &mut self,
+        geometry: &Conv2d,
+        taps: usize,
+        landing: Landing,
+        position: impl Fn(usize, usize) -> usize,
+    ) -> (u32, ChannelTables) {
+        let channels = usize::from(geometry.output.c);
+        let offset = self.parts.weights.len();
+        let weights: Vec<i8> = self.rng.vector(taps * channels).into_iter().map(|w| w.max(-127)).collect();
+        // Weights and activations have a standard deviation of about 74; the output shall have one of about 50.
+        let scale = 50.0 / (74.0 * 74.0 * (taps as f64).sqrt());
+        let tables = ChannelTables {
+            bias: self.parts.tables.len() as u32,
+            multiplier: (self.parts.tables.len() + channels) as u32,
+            shift: self.parts.shifts.len() as u32,
+            landing,
+        };
+        let zero_point = i32::from(geometry.pad_value);
+        for channel in 0..channels {
+            let sum: i32 = (0..taps).map(|tap| i32::from(weights[position(channel, tap)])).sum();
+            let bias = (self.rng.next_u32() as i32 >> 18) - zero_point * sum;
+            self.parts.tables.push(bias);
+        }
+        for _ in 0..channels {
+            let spread = 0.5 + f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
+            let (multiplier, shift) = normalise(scale * spread);
+            self.parts.tables.push(multiplier);
+            self.parts.shifts.push(shift);
+        }
+        self.parts.weights.extend(weights);
+        (offset as u32, tables)
+    }
+
+    /// Adds a block; `steps` name their inputs as [`Step::inputs`] does. Returns its index.
+    pub fn block(&mut self, name: &str, input: Shape, steps: Vec<([u8; 2], Op)>) -> u16 {
+        let steps = steps.into_iter().map(|(inputs, op)| Step { inputs, op }).collect();
+        self.parts.blocks.push(BlockParts { name: name.to_owned(), input, steps });
+        (self.parts.blocks.len() - 1) as u16
+    }
+
+    /// Adds a plan over `blocks`; plans must be added by rising cost.
+    pub fn plan(&mut self, path: &str, blocks: &[u16]) {
+        let stitch = self.parts.plans.len() as u32;
+        let chain: Vec<&BlockParts> = blocks.iter().map(|&b| &self.parts.blocks[usize::from(b)]).collect();
+        let placed = place(self.parts.input, &chain);
+        let ops = || chain.iter().flat_map(|block| &block.steps).map(|step| &step.op);
+        let macs: u64 = ops().map(Op::macs).sum();
+        let params = ops().map(params).sum();
+        let accuracy_ppm = 600_000 + 50_000 * stitch;
+        self.parts.plans.push(PlanParts {
+            stitch,
+            path: path.to_owned(),
+            blocks: blocks.to_vec(),
+            layout: placed.layout,
+            input_offset: placed.input_offset,
+            arena_bytes: placed.arena_bytes,
+            arena_lower_bound_bytes: placed.lower_bound_bytes,
+            macs,
+            params,
+            cost: 3 * macs + 1000,
+            accuracy_ppm,
+            float_accuracy_ppm: accuracy_ppm + 2000,
+            output_quant: Quant { scale: 1.0 / 16.0, zero_point: 0 },
+        });
+    }
+
+    /// The bundle's bytes, with `vectors` golden vectors that the scalar reference computes.
+    ///
+    /// # Errors
+    /// [`BundleError`] if the parts do not form a valid bundle.
+    pub fn finish(mut self, vectors: usize) -> Result<Vec<u8>, BundleError> {
+        if vectors == 0 {
+            return write(&self.parts);
+        }
+        let bytes = AlignedBytes::copy_of(&write(&self.parts)?);
+        let bundle = Bundle::parse(bytes.as_slice())?;
+        let inputs: Vec<Vec<i8>> = (0..vectors).map(|_| self.rng.vector(bundle.meta().input.len())).collect();
+        let outputs = (0..bundle.plan_count())
+            .map(|plan| inputs.iter().map(|input| infer(&bundle, plan, Isa::Reference, input)).collect())
+            .collect();
+        self.parts.golden = Some(GoldenParts { inputs, outputs });
+        write(&self.parts)
+    }
+}
+
+/// One inference on the host.
+///
+/// # Panics
+/// If the plan does not exist or the input has another length.
+#[must_use]
+pub fn infer(bundle: &Bundle<'_>, plan: u16, isa: Isa, input: &[i8]) -> Vec<i8> {
+    let arena_bytes = bundle.plan(plan).expect("the plan exists").arena_bytes as usize;
+    let mut arena = AlignedBytes::new(arena_bytes);
+    let mut executor =
+        Executor::with_isa(bundle, plan, arena.as_mut_slice(), isa).expect("the arena has the plan's size");
+    executor.input().expect("the bundle is intact").copy_from_slice(input);
+    executor.run().expect("the bundle is intact").to_vec()
+}
+
+/// `multiplier * 2^-shift` nearest to `scale`.
+fn normalise(scale: f64) -> (i32, u8) {
+    let exponent = scale.log2().floor();
+    let multiplier = (scale * 2f64.powf(30.0 - exponent)).round().min(f64::from(i32::MAX));
+    (multiplier as i32, (30.0 - exponent) as u8)
+}
+
+fn params(op: &Op) -> u64 {
+    match op {
+        Op::Conv2d { geometry, .. } | Op::Depthwise { geometry, .. } => {
+            u64::from(geometry.output.c) * (geometry.taps() as u64 + 1)
+        }
+        _ => 0,
+    }
+}

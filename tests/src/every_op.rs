@@ -1,0 +1,79 @@
+//! A bundle of a few kilobytes that holds every operator, optional section and in-place form.
+
+use stitchkit_runtime::bundle::{BundleError, Op};
+use stitchkit_runtime::kernels::{Add, Conv2d, Pool2d, Shape};
+
+use crate::builder::{Builder, RECTIFIED, SIGNED, window};
+
+const MEAN: Add = Add { a_multiplier: 1, b_multiplier: 1, offset: 1, shift: 1, lo: -128, hi: 127 };
+
+/// The bundle's bytes, with pixel tables and two golden vectors.
+///
+/// # Errors
+/// None in practice; [`BundleError`] if the writer refuses the parts.
+pub fn bundle() -> Result<Vec<u8>, BundleError> {
+    builder().finish(2)
+}
+
+/// The same before it is written, without golden vectors.
+#[must_use]
+pub fn builder() -> Builder {
+    let input = Shape::new(6, 6, 2);
+    let mut b = Builder::new("every-op", input, Shape::new(1, 1, 4), 3);
+    b.parts_mut().input_lut = (0..512).map(|i| (i % 256 - 128) as i8).collect();
+    let features = features(&mut b, input);
+    let short = Shape::new(3, 3, 4);
+    let detour = detour(&mut b, short);
+    let head = head(&mut b, short);
+    b.plan("short", &[features, head]);
+    b.plan("detour", &[features, detour, head]);
+    b
+}
+
+/// Convolution, depthwise convolution with residual, pool: 6x6x2 to 3x3x4.
+fn features(b: &mut Builder, input: Shape) -> u16 {
+    let wide = Shape::new(6, 6, 4);
+    let first = Conv2d { input, output: wide, window: window(3, 1, 1), groups: 2, pad_value: 0 };
+    let second = Conv2d { input: wide, output: wide, window: window(3, 1, 1), groups: 4, pad_value: -128 };
+    let pool = Pool2d { input: wide, output: Shape::new(3, 3, 4), window: window(2, 2, 0) };
+    let steps = vec![
+        ([0, 0], b.conv(first, RECTIFIED, None)),
+        ([1, 1], b.conv(Conv2d { input: wide, window: window(1, 1, 0), groups: 1, ..first }, RECTIFIED, None)),
+        ([2, 1], b.depthwise(second, RECTIFIED, Some(MEAN))),
+        ([3, 0], Op::MaxPool(pool)),
+    ];
+    b.block("features", input, steps)
+}
+
+/// Table, transposes, addition and a convolution onto a residual.
+fn detour(b: &mut Builder, shape: Shape) -> u16 {
+    let geometry = Conv2d { input: shape, output: shape, window: window(3, 1, 1), groups: 1, pad_value: -128 };
+    let table = b.lut_table();
+    let steps = vec![
+        ([0, 0], b.conv(geometry, SIGNED, None)),
+        ([1, 0], Op::Lut { shape, table }),
+        ([2, 0], Op::Transpose { input: shape, perm: [2, 0, 1] }),
+        ([3, 0], Op::Transpose { input: Shape::new(4, 3, 3), perm: [1, 2, 0] }),
+        ([4, 0], Op::Add { shape, add: MEAN }),
+        ([5, 0], b.conv(geometry, SIGNED, Some(MEAN))),
+    ];
+    b.block("detour", shape, steps)
+}
+
+/// Mean, fully connected layer, softmax.
+fn head(b: &mut Builder, shape: Shape) -> u16 {
+    let pooled = Shape::new(1, 1, shape.c);
+    let pool = Op::AvgPool {
+        geometry: Pool2d { input: shape, output: pooled, window: window(3, 1, 0) },
+        input_zero_point: -128,
+        // 1/9 as 0x71C71C72 * 2^-34.
+        multiplier: 0x71C7_1C72,
+        shift: 34,
+        landing: RECTIFIED,
+    };
+    let dense = Conv2d { input: pooled, output: pooled, window: window(1, 1, 0), groups: 1, pad_value: -128 };
+    let table = b.softmax_table(0.98);
+    let steps =
+        vec![([0, 0], pool), ([1, 0], b.conv(dense, SIGNED, None)), ([2, 0], Op::Softmax { shape: pooled, table })];
+    b.block("head", shape, steps)
+}

@@ -11,7 +11,8 @@
 #   CARGO_TARGET_DIR  default: target/boards
 #   INPUT_COUNT    random inputs for the first Cortex-M4 board (200)
 #   LIGHT_COUNT    inputs for the other boards (20)
-#   CODE_LIMIT     most bytes of code and constants of the runtime with every kernel of the processor (49152)
+#   EMULATION_SECONDS  longest run of one program (1200)
+#   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (49152)
 #
 # Prints a PASS, FAIL or SKIP line per check and, last, `boards: N passed, M failed`; exits 1 if any failed.
 set -u
@@ -69,7 +70,7 @@ emulate() {
     semihosting=enable=on,target=native,arg=program
     for argument in "$@"; do semihosting=$semihosting,arg=$argument; done
     # shellcheck disable=SC2086
-    (cd "$work" && timeout 280 qemu-system-arm -M "$board" -nographic -monitor none -serial none $options \
+    (cd "$work" && timeout "${EMULATION_SECONDS:-1200}" qemu-system-arm -M "$board" -nographic -monitor none -serial none $options \
         -semihosting-config "$semihosting" -kernel "$elf" >"$log" 2>&1 </dev/null)
 }
 
@@ -91,7 +92,7 @@ check_no_panic() {
     build "$1" no-panic 2>"$work/$1.no-panic" || { fail "$1: a panic is reachable in the runtime"; return; }
     cp "$CARGO_TARGET_DIR/$(target_of "$1")/release/no-panic" "$work/$1.no-panic.elf"
     pass "$1: no panic is reachable in the runtime"
-    check_code_size "$1"
+    echo "    runtime alone: $(code_bytes "$work/$1.no-panic.elf") bytes of code and constants"
     if build "$1" no-panic --features reachable-panic 2>"$work/$1.panic"; then
         fail "$1: a deliberate panic went unnoticed"
     elif grep -q a_panic_is_reachable "$work/$1.panic"; then
@@ -101,11 +102,15 @@ check_no_panic() {
     fi
 }
 
-# check_code_size BOARD: of the program that holds the runtime alone; the firmware adds text and files.
-check_code_size() {
-    bytes=$(code_bytes "$work/$1.no-panic.elf")
+# check_minimal BOARD BUNDLE: the firmware without the test harness is small, and chooses as the full one does.
+check_minimal() {
+    build_with "$1" "$2" minimal || return
+    bytes=$(code_bytes "$work/$1.$2.minimal.elf")
     [ "$bytes" -le "$code_limit" ]
-    verdict $? "$1: the runtime takes $bytes bytes of code and constants, limit $code_limit"
+    verdict $? "$1: the firmware takes $bytes bytes of code and constants besides its bundle, limit $code_limit"
+    emulate "$1" "$work/$1.$2.minimal.elf" "$work/$1.minimal" -icount shift=3 --
+    [ $? -eq 0 ] && grep -q "^choice: plan $(sed -n 's/^plan //p' "$work/$1.minimal") " "$work/$1.firmware"
+    verdict $? "$1: the firmware chooses $(head -n 1 "$work/$1.minimal") and its golden vectors agree"
 }
 
 # check_logits BOARD BUNDLE COUNT: compares every file the board wrote with the start of the host's.
@@ -140,6 +145,7 @@ run_firmware() {
     verdict $status "$1: firmware chooses a plan of $2 and its golden vectors agree"
     check_logits "$1" "$2" "$4"
     check_limits "$1" "$2"
+    check_minimal "$1" "$2"
 }
 
 # Less memory gives a smaller plan, too little a clear answer.

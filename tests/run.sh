@@ -16,6 +16,7 @@ cargo clippy --workspace --all-targets --release -- -D warnings
 
 step "runtime, unoptimised: overflow checks on"
 cargo test -p stitchkit-runtime --features std
+cargo test -p stitchkit-conformance
 
 step "runtime with defmt, and every Cortex-M target"
 for triple in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabi; do
@@ -36,6 +37,7 @@ bundles=("$target_dir/bundles/digits.stk")
 if [ -e models/cifar10-resnet/../../../shared/data/cifar10-jpeg.tar ]; then
     "$stitchkit" export models/cifar10-resnet --out "$target_dir/bundles/cifar10.stk"
     "$stitchkit" verify "$target_dir/bundles/cifar10.stk"
+    STITCHKIT=$stitchkit tests/sweep.sh "$target_dir/bundles/cifar10.stk"
     bundles+=("$target_dir/bundles/cifar10.stk")
 else
     echo "skipped: the CIFAR-10 images are not on this machine"
@@ -46,4 +48,4 @@ step "ARM Linux under QEMU: same bytes"
 tests/cross.sh "${bundles[@]}"
 
 step "Cortex-M under QEMU: same bytes, memory, instructions"
-tests/boards.sh "${bundles[@]}"
+CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"

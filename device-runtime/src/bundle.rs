@@ -38,7 +38,8 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 /// A bundle whose checksums, records and plan layouts have been verified; a view on bytes that stay where they are.
 ///
 /// Holding one tells you: every weight, table and arena range that a step or plan names exists, no step overwrites what it
-/// reads, and the arithmetic of every step stays in its exact range. It does *not* tell you who made the bundle.
+/// reads, and every multiplier, shift and clamp is in the range the format allows. It does *not* tell you who made the
+/// bundle, nor that accumulators cannot overflow: the exporter proves that; on a hostile bundle they wrap, the same everywhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundle<'a> {
     bytes: &'a [u8],
@@ -82,6 +83,13 @@ impl<'a> Bundle<'a> {
             golden: None,
         };
         check::check(&bundle)?;
+        info!(
+            "bundle: {}, {} plans, {} blocks, {} bytes",
+            bundle.meta.name,
+            bundle.plan_count(),
+            bundle.block_count(),
+            bytes.len()
+        );
         bundle.with_golden(sections.find(SectionId::Golden))
     }
 

@@ -30,6 +30,9 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("stitchkit bundles are read in place and are little-endian; this target is big-endian");
 
+#[macro_use]
+mod fmt;
+
 pub mod board;
 pub mod bundle;
 pub mod exec;

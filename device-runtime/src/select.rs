@@ -128,13 +128,19 @@ pub fn select(bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> Resu
             best = Some((index as u16, plan));
         }
     }
-    let Some((index, plan)) = best else { return Err(nearest_miss(bundle, limits, speed)) };
-    Ok(Choice {
+    let Some((index, plan)) = best else {
+        let miss = nearest_miss(bundle, limits, speed);
+        warning!("select: no plan fits {} bytes: {}", limits.ram_bytes, miss);
+        return Err(miss);
+    };
+    let choice = Choice {
         plan: index,
         arena_bytes: plan.arena_bytes,
         accuracy_ppm: plan.accuracy_ppm,
         latency_us: speed.map(|s| s.predict_us(plan.cost)),
-    })
+    };
+    info!("select: {} of {} plans, {} bytes usable", choice, bundle.plan_count(), limits.ram_bytes);
+    Ok(choice)
 }
 
 /// More accurate, or as accurate and cheaper.

@@ -95,7 +95,7 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
 
 fn check_conv(geometry: &Conv2d) -> Result<(), StepFault> {
     let groups = geometry.groups;
-    let divides = groups > 0 && geometry.input.c % groups == 0 && geometry.output.c % groups == 0;
+    let divides = groups > 0 && geometry.input.c.is_multiple_of(groups) && geometry.output.c.is_multiple_of(groups);
     ensure(divides && geometry.taps() > 0, StepFault::Geometry)?;
     check_window(&geometry.window, geometry.input, geometry.output)
 }
@@ -179,7 +179,7 @@ fn check_block(bundle: &Bundle<'_>, index: u16, block: &Block<'_>) -> Result<(),
 }
 
 fn check_plan<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Result<(), PlanFault> {
-    if plan.blocks.is_empty() || plan.blocks.len() % 2 != 0 || plan.layout.len() % 8 != 0 {
+    if plan.blocks.is_empty() || !plan.blocks.len().is_multiple_of(2) || !plan.layout.len().is_multiple_of(8) {
         return Err(PlanFault::Blocks);
     }
     let mut shape = bundle.meta().input;
@@ -220,7 +220,7 @@ fn check_overlap(placed: &PlacedStep) -> Result<(), PlanFault> {
     };
     let scratch = &placed.scratch;
     let scratch_is_free = apart(scratch, first) && apart(scratch, second) && apart(scratch, output);
-    let scratch_is_aligned = scratch.start % 4 == 0;
+    let scratch_is_aligned = scratch.start.is_multiple_of(4);
     if output_is_free && scratch_is_free && scratch_is_aligned && apart(first, second) {
         Ok(())
     } else {

@@ -20,10 +20,12 @@ pub const FLAG_REQUIRED: u32 = 1;
 /// Field offsets of the header.
 pub(super) mod header {
     pub const VERSION_MAJOR: usize = 8;
+    #[cfg(feature = "std")]
     pub const VERSION_MINOR: usize = 10;
     pub const FILE_BYTES: usize = 12;
     pub const SECTIONS: usize = 16;
     pub const TABLE_CRC: usize = 20;
+    #[cfg(feature = "std")]
     pub const RESERVED: usize = 24;
     pub const HEADER_CRC: usize = 28;
 }

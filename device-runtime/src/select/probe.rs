@@ -71,7 +71,9 @@ pub fn probe(bundle: &Bundle<'_>, arena: &mut [u8], clock: &mut impl Clock) -> R
     }
     let work = executor.plan().cost.saturating_mul(u64::from(runs));
     let elapsed_us = ticks_to_us(ticks, clock.hz()).max(1);
-    Ok(Speed { cost_per_second: work.saturating_mul(1_000_000) / elapsed_us })
+    let speed = Speed { cost_per_second: work.saturating_mul(1_000_000) / elapsed_us };
+    info!("probe: plan {} ran {} times in {} us: {}", plan, runs, elapsed_us, speed);
+    Ok(speed)
 }
 
 fn run_once(executor: &mut Executor<'_, '_>) -> Result<(), ProbeError> {

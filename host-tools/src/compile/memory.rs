@@ -364,7 +364,7 @@ mod tests {
     fn live(layout: &Layout, input_bytes: u32, steps: &[FlatStep], at: usize) -> Vec<(u32, u32)> {
         let last = last_uses(steps).expect("ordered");
         let mut ranges = Vec::new();
-        for value in 0..=at + 1 {
+        for (value, &last_use) in last.iter().enumerate().take(at + 2) {
             let (offset, bytes) = match value {
                 0 => (layout.input_offset, input_bytes),
                 v => (layout.placements[v - 1].output, steps[v - 1].output_bytes),
@@ -375,7 +375,7 @@ mod tests {
                     && next.inputs.contains(&value)
                     && layout.placements[at].output == offset
             };
-            if last[value] >= at && bytes > 0 && !overwritten {
+            if last_use >= at && bytes > 0 && !overwritten {
                 ranges.push((offset, offset + bytes));
             }
         }

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quick=${STITCHKIT_QUICK:-0}
-target_dir=${CARGO_TARGET_DIR:-target}
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tests/setup.sh "$([ "$quick" = 1 ] && echo host || echo all)"
 
 step() { printf '\n== %s\n' "$*"; }

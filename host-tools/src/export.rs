@@ -35,6 +35,8 @@ pub struct Request {
     pub keep: Keep,
     /// Ranges and golden vectors.
     pub options: ExportOptions,
+    /// Noise that stitching layers must bear, see [`init::least_squares`].
+    pub stitch_noise: f64,
     /// Images per plan for the signal-to-noise report; 0 for none.
     pub noise_images: usize,
 }
@@ -120,8 +122,9 @@ pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Exp
     let space = space::enumerate(family)?;
     let images = family.training_images()?;
     let evaluation = family.evaluation_images(None)?;
-    let fitted =
-        init::least_squares(family, &space, &images.calibration, &|done, all| watch("fitting stitches", done, all))?;
+    let fitted = init::least_squares(family, &space, &images.calibration, request.stitch_noise, &|done, all| {
+        watch("fitting stitches", done, all)
+    })?;
     let candidates = &space.candidates;
     let layers = &fitted.layers;
     let float = evaluate::accuracy(family, candidates, layers, &images.search, &|done, all| {

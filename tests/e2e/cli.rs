@@ -132,6 +132,25 @@ fn both_backends_run_the_sample_to_the_same_logits() {
 }
 
 #[test]
+fn dropping_plans_does_not_change_the_logits_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = folder.path().join("all.stk");
+    json(&["export", path(&digits()), "--out", path(&all), "--keep", "all"]);
+    let sample = digits().join("sample.png");
+    let logits = |file: &Path, plan: &Value| {
+        let id = plan["id"].to_string();
+        json(&["run", path(file), "--input", path(&sample), "--plan", &id])["logits"].clone()
+    };
+    let (every, kept) = (json(&["inspect", path(&all)]), json(&["inspect", path(bundle())]));
+    let every = every["plans"].as_array().unwrap();
+    assert!(every.len() > kept["plans"].as_array().unwrap().len());
+    for plan in kept["plans"].as_array().unwrap() {
+        let same = every.iter().find(|p| p["stitch"] == plan["stitch"]).expect("every stitch is there");
+        assert_eq!(logits(&all, same), logits(bundle(), plan), "{}", plan["path"]);
+    }
+}
+
+#[test]
 fn verify_finds_nothing_to_complain_about() {
     let report = json(&["verify", path(bundle())]);
     assert_eq!(report["verified"], true);
@@ -161,6 +180,7 @@ fn select_never_exceeds_the_memory_and_says_3_when_nothing_fits() {
 #[test]
 fn wrong_usage_exits_with_2() {
     failure(2, &["export", path(&digits())]);
+    assert!(failure(1, &["export", path(&digits()), "--out", "absent/b.stk"]).contains("absent/b.stk"));
     failure(2, &["select", path(bundle()), "--memory", "lots"]);
     failure(2, &["select", path(bundle()), "--latency", "30"]);
 }

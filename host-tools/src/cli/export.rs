@@ -33,6 +33,10 @@ pub struct Command {
     /// How activation ranges are chosen: `min-max`, `mse`, or `percentile:99.99`.
     #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = method)]
     calibration: Method,
+    /// Noise on features that stitching layers must bear, as a share of their variance: int8 activations have about
+    /// 0.001 (30 dB). 0 is plain least squares.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
+    stitch_noise: f64,
     /// Golden inputs stored in the bundle, so that a board can verify itself.
     #[arg(long, value_name = "N", default_value_t = 1)]
     golden: usize,
@@ -61,6 +65,9 @@ impl Command {
         if self.out.is_dir() {
             bail!("{} is a folder; --out names the file to write", self.out.display());
         }
+        if !folder_of(&self.out).is_dir() {
+            bail!("the folder of {} does not exist", self.out.display());
+        }
         let family = Family::load(&self.family)?;
         ui.note(format!("{}: {} anchors", family.config.name, family.anchors.len()));
         let request = Request {
@@ -69,6 +76,7 @@ impl Command {
                 quantization: Options { method: self.calibration, ..Options::default() },
                 golden_inputs: self.golden,
             },
+            stitch_noise: self.stitch_noise,
             noise_images: self.noise_images,
         };
         let stages = Stages::new(ui);
@@ -125,9 +133,13 @@ impl<'a> Stages<'a> {
     }
 }
 
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes beside the target and renames, so that no half-written bundle is ever seen.
 fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let cannot = || format!("cannot write {}", path.display());
     let mut file =
         tempfile::Builder::new().prefix(".stitchkit-").suffix(".stk.tmp").tempfile_in(folder).with_context(cannot)?;

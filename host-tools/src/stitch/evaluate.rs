@@ -208,7 +208,7 @@ mod tests {
         let family = testnet::family(&[3, 4], &[1, 2]);
         let space = space::enumerate(&family).unwrap();
         let images = testnet::images(5);
-        let layers = least_squares(&family, &space, &images, &silent).unwrap().layers;
+        let layers = least_squares(&family, &space, &images, 0.0, &silent).unwrap().layers;
         let batch = images.batch(0..5, &family.config.input);
         let together = Runner::new(&family, &space.candidates, &layers).unwrap().logits(&batch);
         for (candidate, logits) in space.candidates.iter().zip(&together) {
@@ -226,7 +226,7 @@ mod tests {
         let family = testnet::family(&[2, 2], &[3, 4]);
         let space = space::enumerate(&family).unwrap();
         let mut images = testnet::images(BATCH_IMAGES + 3);
-        let layers = least_squares(&family, &space, &images, &silent).unwrap().layers;
+        let layers = least_squares(&family, &space, &images, 0.0, &silent).unwrap().layers;
         let all = logits(&family, &space.candidates, &layers, &images, &silent).unwrap();
         // Label every image as the first anchor sees it, then spoil one label in each batch.
         images.labels = all[0].chunks(testnet::CLASSES).map(|row| argmax(row) as u16).collect();

@@ -37,7 +37,8 @@ pub struct CrossingFit {
 }
 
 /// Solves all stitching layers of a space on the given images. A layer with several uses is the arithmetic mean of the
-/// maps solved for each. `progress` counts images.
+/// maps solved for each. `noise` is what quantization will add to the features it reads, as
+/// [`NormalEquations::solve_with_noise`] takes it; 0 is plain least squares. `progress` counts images.
 ///
 /// # Errors
 /// [`StitchError::NoImages`] when there are none.
@@ -45,6 +46,7 @@ pub fn least_squares(
     family: &Family,
     space: &Space,
     images: &Dataset,
+    noise: f64,
     progress: Progress<'_>,
 ) -> Result<Initialization, StitchError> {
     if images.is_empty() {
@@ -61,7 +63,7 @@ pub fn least_squares(
         });
         progress(range.end as u64, images.len() as u64);
     }
-    let maps: Vec<AffineMap> = jobs.par_iter().map(|job| job.equations.solve()).collect();
+    let maps: Vec<AffineMap> = jobs.par_iter().map(|job| job.equations.solve_with_noise(noise)).collect();
     Ok(collect(space, &jobs, &maps))
 }
 
@@ -152,7 +154,7 @@ mod tests {
         let family = testnet::family(&[4, 4], &[7, 7]);
         let space = space::enumerate(&family).unwrap();
         let images = testnet::images(24);
-        let initial = least_squares(&family, &space, &images, &silent).unwrap();
+        let initial = least_squares(&family, &space, &images, 0.0, &silent).unwrap();
         assert!(initial.fits.iter().all(|fit| fit.relative_residual < 1e-5), "{:?}", initial.fits);
         let logits = Runner::new(&family, &space.candidates, &initial.layers).unwrap();
         let logits = logits.logits(&images.batch(0..images.len(), &family.config.input));
@@ -169,7 +171,7 @@ mod tests {
     fn different_anchors_leave_a_residual() {
         let family = testnet::family(&[4, 4], &[7, 8]);
         let space = space::enumerate(&family).unwrap();
-        let initial = least_squares(&family, &space, &testnet::images(24), &silent).unwrap();
+        let initial = least_squares(&family, &space, &testnet::images(24), 0.0, &silent).unwrap();
         assert!(initial.fits.iter().all(|fit| fit.relative_residual > 1e-2), "{:?}", initial.fits);
     }
 
@@ -177,7 +179,7 @@ mod tests {
     fn no_images_is_an_error() {
         let family = testnet::family(&[2, 2], &[7, 7]);
         let space = space::enumerate(&family).unwrap();
-        let error = least_squares(&family, &space, &testnet::images(0), &silent).unwrap_err();
+        let error = least_squares(&family, &space, &testnet::images(0), 0.0, &silent).unwrap_err();
         assert!(matches!(error, StitchError::NoImages { .. }));
     }
 }

@@ -81,17 +81,44 @@ impl NormalEquations {
             .unwrap_or_else(|| pseudo_solve(&self.gram, &self.cross, columns, self.outputs));
         let column = |out: usize| (0..columns).map(|row| solution[row * self.outputs + out]).collect::<Vec<f64>>();
         let mut map = AffineMap { weights: Vec::new(), bias: Vec::new(), residual: 0.0, relative_residual: 0.0 };
-        let (mut unexplained, mut spread) = (0.0, 0.0);
         for out in 0..self.outputs {
             let coefficients = column(out);
-            unexplained += self.unexplained(&coefficients, out).max(0.0);
-            spread += self.spread(out).max(0.0);
             map.weights.extend(&coefficients[..self.inputs]);
             map.bias.push(coefficients[self.inputs]);
         }
+        self.measure(&mut map);
+        map
+    }
+
+    /// Solves as if independent noise sat on X, with `noise` times the mean variance of X's columns (`0.001` is 30 dB).
+    /// This is ridge regression without a penalty on the bias: columns weaker than the noise get no large weights.
+    #[must_use]
+    pub fn solve_with_noise(&self, noise: f64) -> AffineMap {
+        let columns = self.inputs + 1;
+        let rows = self.gram[self.gram.len() - 1];
+        if noise <= 0.0 || rows <= 0.0 {
+            return self.solve();
+        }
+        let centred = |i: usize| self.gram[i * columns + i] - self.gram[self.inputs * columns + i].powi(2) / rows;
+        let ridge = noise * (0..self.inputs).map(centred).sum::<f64>() / self.inputs as f64;
+        let mut noisy = self.clone();
+        (0..self.inputs).for_each(|i| noisy.gram[i * columns + i] += ridge);
+        let mut map = noisy.solve();
+        self.measure(&mut map);
+        map
+    }
+
+    /// Sets the residuals of a map against these equations.
+    fn measure(&self, map: &mut AffineMap) {
+        let (mut unexplained, mut spread) = (0.0, 0.0);
+        for out in 0..self.outputs {
+            let mut coefficients = map.weights[out * self.inputs..][..self.inputs].to_vec();
+            coefficients.push(map.bias[out]);
+            unexplained += self.unexplained(&coefficients, out).max(0.0);
+            spread += self.spread(out).max(0.0);
+        }
         map.residual = unexplained.sqrt();
         map.relative_residual = if spread > 0.0 { (unexplained / spread).sqrt() } else { 0.0 };
-        map
     }
 
     /// Square sum of `[X 1] a - y` for one column: `y'y - 2 a'c + a'Ga`.
@@ -283,6 +310,19 @@ mod tests {
         for (a, e) in actual.iter().zip(expected) {
             assert!((a - e).abs() <= tolerance, "{actual:?} is not {expected:?}");
         }
+    }
+
+    #[test]
+    fn noise_keeps_a_nearly_dead_column_from_getting_a_large_weight() {
+        let mut equations = NormalEquations::new(2, 1);
+        let rows: Vec<[f32; 2]> = (0..64).map(|i| [(i % 7) as f32, if i == 5 { 1e-3 } else { 0.0 }]).collect();
+        let y: Vec<f32> = rows.iter().map(|r| 2.0 * r[0] + 500.0 * r[1] + 1.0).collect();
+        equations.add(rows.as_flattened(), &y);
+        let (exact, robust) = (equations.solve(), equations.solve_with_noise(1e-3));
+        assert!((exact.weights[1] - 500.0).abs() < 1.0, "{:?}", exact.weights);
+        assert!(robust.weights[1].abs() < 1.0 && (robust.weights[0] - 2.0).abs() < 0.01, "{:?}", robust.weights);
+        assert!(robust.relative_residual > exact.relative_residual && robust.relative_residual < 0.05);
+        assert_eq!(equations.solve_with_noise(0.0), exact);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use stitchkit_runtime::exec::{ExecError, Executor, StepReport};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::tract::{SharedBytes, TractError, TractFamily, TractPlan};
 
+use crate::stitch::evaluate::argmax;
+
 /// What executes a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -234,12 +236,6 @@ pub fn quantize_images(bundle: &Bundle<'_>, pixels: &[u8]) -> Result<Vec<i8>, In
     if done { Ok(inputs) } else { Err(InferError::NoPixelTables) }
 }
 
-/// Index of the largest value; the first of equals.
-#[must_use]
-pub fn top_class(logits: &[i8]) -> usize {
-    (0..logits.len()).max_by_key(|&i| (logits[i], std::cmp::Reverse(i))).unwrap_or(0)
-}
-
 /// Number of quantized `inputs` whose top class is their label, on all cores. `progress` is told of finished images.
 ///
 /// # Errors
@@ -256,19 +252,19 @@ pub fn count_correct(
     let len = loaded.bundle.meta().input.len();
     let correct = AtomicUsize::new(0);
     inputs.par_chunks(CHUNK * len).zip(labels.par_chunks(CHUNK)).try_for_each_init(
-        || Runner::new(loaded, plan, backend),
+        || None,
         |runner, (images, labels)| {
             let runner = match runner {
-                Ok(runner) => runner,
-                Err(_) => return Runner::new(loaded, plan, backend).map(|_| ()),
+                Some(runner) => runner,
+                none => none.insert(Runner::new(loaded, plan, backend)?),
             };
             for (image, &label) in images.chunks_exact(len).zip(labels) {
-                if top_class(&runner.run(image)?) == usize::from(label) {
+                if argmax(&runner.run(image)?) == usize::from(label) {
                     correct.fetch_add(1, Ordering::Relaxed);
                 }
             }
             progress(labels.len() as u64);
-            Ok(())
+            Ok::<(), InferError>(())
         },
     )?;
     Ok(correct.into_inner())

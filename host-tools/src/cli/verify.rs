@@ -78,17 +78,20 @@ impl Command {
                 golden_ok: true,
                 first_difference: None,
             };
-            let mut tract = infer::Runner::new(loaded, id, Backend::Tract)?;
+            let mut reference = infer::Runner::with_isa(loaded, id, Isa::Reference)?;
+            let mut runners = Vec::new();
+            for isa in &others {
+                runners.push((isa.name(), infer::Runner::with_isa(loaded, id, *isa)?));
+            }
+            runners.push(("tract", infer::Runner::new(loaded, id, Backend::Tract)?));
             for (number, input) in inputs.iter().enumerate() {
-                let reference = infer::Runner::with_isa(loaded, id, Isa::Reference)?.trace(input)?;
+                let wanted = reference.trace(input)?;
                 if let Some(expected) = golden.and_then(|g| g.output(id, number)) {
-                    row.golden_ok &= reference.output() == expected;
+                    row.golden_ok &= wanted.output() == expected;
                 }
-                for isa in &others {
-                    let found = infer::Runner::with_isa(loaded, id, *isa)?.trace(input)?;
-                    note_difference(&mut row, &bundle, isa.name(), number, &reference, &found);
+                for (backend, runner) in &mut runners {
+                    note_difference(&mut row, &bundle, backend, number, &wanted, &runner.trace(input)?);
                 }
-                note_difference(&mut row, &bundle, "tract", number, &reference, &tract.trace(input)?);
                 bar.inc(1);
             }
             plans.push(row);

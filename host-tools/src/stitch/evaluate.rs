@@ -185,9 +185,9 @@ fn each_batch(
     Ok(())
 }
 
-/// Index of the largest value, the first of equal ones.
+/// Index of the largest value, the first of equal ones: the class that logits, float or int8, stand for.
 #[must_use]
-pub fn argmax(values: &[f32]) -> usize {
+pub fn argmax<T: PartialOrd>(values: &[T]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {

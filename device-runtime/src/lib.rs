@@ -8,6 +8,7 @@
 //! | [`kernels`] | int8 operators on slices; a scalar reference and ISA variants that equal it bit for bit |
 //! | [`bundle`] | the file format: records, checked view, (with `std`) writer |
 //! | [`exec`] | the step loop over an arena |
+//! | [`profile`] | a board in numbers: memory, latency of every class of step |
 //! | [`select`] | limits and measurements to a plan |
 //! | [`board`] | what the runtime asks of a board: a clock, free memory |
 //! | `tract` (feature) | the same plans as tract-core models |
@@ -37,6 +38,7 @@ pub mod board;
 pub mod bundle;
 pub mod exec;
 pub mod kernels;
+pub mod profile;
 pub mod select;
 #[cfg(feature = "tract")]
 pub mod tract;

@@ -1,0 +1,61 @@
+//! What a board is like, in numbers: its memory and how long each class of step takes on it.
+//!
+//! Host and device share these types. The host fits a [`LatencyModel`] to measured steps and stores it with the board; a
+//! board that has none starts from [`LatencyModel::CORTEX_M4`] and corrects it by what it measures.
+
+mod model;
+mod work;
+
+pub use model::{Coefficients, LatencyModel};
+pub use work::{OpClass, Work};
+
+use serde::{Deserialize, Serialize};
+
+/// What one board offers. Small enough to be stored in flash and sent over a serial line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardProfile {
+    /// Bytes available to an arena, stack and statics already subtracted.
+    pub ram_bytes: u32,
+    /// Bytes available to a bundle.
+    pub flash_bytes: u32,
+    /// How long steps take.
+    pub model: LatencyModel,
+}
+
+impl BoardProfile {
+    /// Most bytes that [`to_bytes`](Self::to_bytes) writes.
+    pub const MAX_BYTES: usize = 256;
+
+    /// Writes the profile as postcard and returns the bytes used; `None` if `buffer` is too small.
+    pub fn to_bytes<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        postcard::to_slice(self, buffer).ok()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if it is damaged.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_survives_its_bytes() {
+        let profile = BoardProfile { ram_bytes: 131_072, flash_bytes: 1 << 20, model: LatencyModel::CORTEX_M4 };
+        let mut buffer = [0; BoardProfile::MAX_BYTES];
+        let bytes = profile.to_bytes(&mut buffer).unwrap();
+        assert_eq!(BoardProfile::from_bytes(bytes), Some(profile));
+        assert_eq!(BoardProfile::from_bytes(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_largest_profile_fits_its_buffer() {
+        let most = Coefficients { work_ps: u32::MAX, output_ps: u32::MAX, gathered_ps: u32::MAX, step_ps: u32::MAX };
+        let model = LatencyModel { classes: [most; OpClass::COUNT], residual_ps: u32::MAX, weight_byte_ps: u32::MAX };
+        let profile = BoardProfile { ram_bytes: u32::MAX, flash_bytes: u32::MAX, model };
+        assert!(profile.to_bytes(&mut [0; BoardProfile::MAX_BYTES]).is_some());
+    }
+}

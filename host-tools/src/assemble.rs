@@ -239,6 +239,8 @@ fn lot(
     let known = cache.get(&key).map(|entry| entry.findings.clone());
     let study = study(&family, &space, candidates, settings, known.as_ref(), watch)?;
     cache.put(&key, &study.findings);
+    // An interrupted search starts from here; if the file cannot be written, the caller's last save says so.
+    let _ = cache.save();
     Ok(Lot { family, study, key })
 }
 

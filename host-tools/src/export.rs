@@ -225,8 +225,7 @@ fn works(study: &Study) -> Vec<PlanWork> {
 }
 
 /// What is known of every candidate after ranking; nothing is kept yet.
-#[must_use]
-pub fn outcomes(study: &Study) -> Vec<Outcome> {
+fn outcomes(study: &Study) -> Vec<Outcome> {
     let outcome = |(candidate, (float, int8)): (&Candidate, &(f64, f64))| {
         let plan = study.compiled.parts().plans.iter().find(|p| p.stitch == candidate.id);
         Outcome {
@@ -252,7 +251,7 @@ fn kept_ids(outcomes: &[Outcome]) -> Vec<u32> {
 }
 
 /// Marks what the bundle gets, by the ranking images.
-pub fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep) {
+fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep) {
     let scores: Vec<Score<2>> = outcomes
         .iter()
         .map(|o| Score { accuracy: o.search_accuracy, costs: [o.macs, u64::from(o.arena_bytes)] })

@@ -24,6 +24,8 @@ pub struct Need {
     pub limits: Limits,
     /// How long steps take on it.
     pub model: LatencyModel,
+    /// The clock that instruction counts stand for; `None` where it varies.
+    pub clock_hz: Option<u64>,
 }
 
 impl Need {
@@ -35,7 +37,7 @@ impl Need {
             flash_bytes: Some(board.profile.flash_bytes.into()),
             ..Limits::NONE
         };
-        Self { board: board.name.clone(), limits, model: board.profile.model }
+        Self { board: board.name.clone(), limits, model: board.profile.model, clock_hz: board.clock_hz }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::export::{ExportError, Fit, Watch};
 use crate::family::{Dataset, Family};
 use crate::infer::{self, Backend, InferError, Loaded};
 use crate::quantize::Calibration;
-use crate::stitch::{Candidate, Space, StitchingLayer, evaluate, init};
+use crate::stitch::{Candidate, LayerSpec, Space, StitchingLayer, evaluate, init};
 
 /// Choices that a study depends on.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,7 @@ pub struct Study {
 }
 
 /// Studies `candidates`, whose layers are those of `space`, on training images. With `known` findings of the same study
-/// nothing runs; findings that do not fit are ignored. Ids must be positions in the list.
+/// nothing runs; findings that do not fit are ignored, whatever is wrong with them. Ids must be positions in the list.
 ///
 /// # Errors
 /// [`ExportError`] from whichever step failed.
@@ -82,10 +82,9 @@ pub fn study(
     watch: Watch<'_>,
 ) -> Result<Study, ExportError> {
     let images = family.training_images()?;
-    if let Some(found) = known.filter(|f| f.correct.len() == candidates.len() && f.layers.len() == space.layers.len()) {
-        match Study::recall(family, candidates, settings, found, &images.calibration) {
-            Err(ExportError::Compile(CompileError::ForeignRanges)) => {}
-            study => return study,
+    if let Some(found) = known.filter(|findings| findings.fit(space, candidates)) {
+        if let Ok(study) = Study::recall(family, candidates, settings, found, &images.calibration) {
+            return Ok(study);
         }
     }
     let fitted = init::least_squares(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
@@ -107,6 +106,23 @@ pub fn study(
         search_images: images.search.len(),
     };
     Ok(Study::new(candidates, layers, compiled, findings, &images.calibration))
+}
+
+impl Findings {
+    /// Whether these findings have the extents of this space. They come from a file, which may hold anything.
+    fn fit(&self, space: &Space, candidates: &[Candidate]) -> bool {
+        let fits = |(layer, spec): (&LayerBits, &LayerSpec)| {
+            (layer.in_channels, layer.out_channels) == (spec.in_channels, spec.out_channels)
+                && layer.weights.len() == spec.in_channels * spec.out_channels
+                && layer.bias.len() == spec.out_channels
+        };
+        let is_scale = |&(bits, _): &QuantBits| f32::from_bits(bits).is_normal() && f32::from_bits(bits) > 0.0;
+        self.correct.len() == candidates.len()
+            && is_scale(&self.input_range)
+            && self.ranges.iter().flatten().all(is_scale)
+            && self.layers.len() == space.layers.len()
+            && self.layers.iter().zip(&space.layers).all(fits)
+    }
 }
 
 impl Study {

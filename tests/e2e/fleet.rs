@@ -127,6 +127,11 @@ fn a_fleet_is_planned_as_select_would_and_takes_measurements() {
     }
     assert_eq!((&rows[0]["measured_us"], rows[1]["measured_us"].as_f64()), (&Value::Null, Some(1234.5)));
     assert!(failure(3, &["fleet", text(&bundle), "--board", &large, "--latency", "1us"]).contains("1 of 1 rows"));
+    // Instruction counts of an emulated board of another name, at one per cycle of 25 MHz.
+    std::fs::write(&measured, "{\"board\": \"mps2-an386\", \"plan\": 0, \"instructions\": 50000}\n").unwrap();
+    let renamed = format!("large={}", text(&measured));
+    let report = json(&["fleet", text(&bundle), "--board", &large, "--memory", "2KiB", "--measured", &renamed]);
+    assert_eq!(report["rows"][0]["measured_us"].as_f64(), Some(2000.0));
     std::fs::write(&measured, "{\"board\": \"large\"}\n").unwrap();
     assert!(failure(1, &["fleet", text(&bundle), "--board", &large, "--measured", text(&measured)]).contains("line 1"));
 }
@@ -192,6 +197,24 @@ fn fewer_classes_and_smaller_images_are_assembled_and_verified() {
 }
 
 #[test]
+fn stitches_are_evaluated_and_plotted_and_a_broken_cache_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache.json");
+    let evaluate = ["stitches", &digits(), "--evaluate", "--cache", text(&cache)].map(str::to_owned);
+    let evaluate: Vec<&str> = evaluate.iter().map(String::as_str).collect();
+    let first = json(&evaluate);
+    assert!(first["stitches"].as_array().unwrap().iter().all(|s| s["accuracy"].as_f64() > Some(0.5)));
+    let kept = std::fs::read_to_string(&cache).unwrap();
+    let printed = String::from_utf8(stitchkit(&evaluate).stdout).unwrap();
+    assert!(printed.contains("MACs, log scale") && printed.matches('A').count() >= 3, "{printed}");
+    // Damaged in its text, and in its values.
+    for damaged in [kept[..kept.len() / 2].to_owned(), kept.replace("\"in_channels\":", "\"in_channels\":1")] {
+        std::fs::write(&cache, damaged).unwrap();
+        assert_eq!(json(&evaluate), first);
+    }
+}
+
+#[test]
 fn paths_with_two_crossings_are_composed_and_measured() {
     let report = json(&["assemble", &digits(), "--cache", "none", "--crossings", "2"]);
     let paths: Vec<&str> = report["options"].as_array().unwrap().iter().filter_map(|o| o["path"].as_str()).collect();
@@ -222,7 +245,8 @@ fn the_page_holds_every_network_and_loads_nothing() {
     let listed = json(&["stitches", &digits()]);
     assert_eq!(networks.len(), listed["stitches"].as_array().unwrap().len());
     assert_eq!(held["boards"][0]["latency_us"].as_array().unwrap().len(), networks.len());
-    assert!(!html.replace("http://www.w3.org/2000/svg", "").contains("http"));
+    let without_namespace = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(!without_namespace.contains("http:") && !without_namespace.contains("https:"));
 
     let bundle = folder.path().join("b.stk");
     let from_bundle = json(&["report", text(&bundle), "--html", text(&page)]);

@@ -146,6 +146,7 @@ impl Command {
                 board: format!("Cortex-M4 at {} MHz", self.clock as f64 / 1e6),
                 limits: Limits::NONE,
                 model: at_clock(self.clock)?,
+                clock_hz: Some(self.clock),
             },
         };
         let smaller = |own: Option<u64>, wanted: Option<u64>| match (own, wanted) {

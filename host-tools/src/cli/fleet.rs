@@ -39,9 +39,11 @@ pub struct Command {
     /// Reserve kept below every time limit, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=90))]
     margin: u8,
-    /// Measured latencies: one JSON object per line, `{"board": "m4", "plan": 2, "latency_us": 812}`.
-    #[arg(long, value_name = "FILE")]
-    measured: Option<PathBuf>,
+    /// Measured latencies: one JSON object per line, `{"board": "m4", "plan": 2, "latency_us": 812}`, or with `instructions`
+    /// as `tests/boards.sh` counts them, at one per cycle of the board's clock. BOARD= says that all lines are of that
+    /// board, whatever it is called in the file. May be repeated.
+    #[arg(long, value_name = "[BOARD=]FILE")]
+    measured: Vec<String>,
     /// The board of this name is this machine: time its plans here.
     #[arg(long, value_name = "BOARD")]
     time_here: Option<String>,
@@ -52,7 +54,10 @@ pub struct Command {
 struct Measured {
     board: String,
     plan: u16,
-    latency_us: f64,
+    #[serde(default)]
+    latency_us: Option<f64>,
+    #[serde(default)]
+    instructions: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +83,10 @@ impl Command {
         let file = BundleFile::read(&self.bundle)?;
         let loaded = file.load()?;
         let boards = boards::read_all(&self.boards, self.margin)?;
-        let mut measured = self.measured.as_deref().map(read_measured).transpose()?.unwrap_or_default();
+        let mut measured = Latencies::new();
+        for source in &self.measured {
+            read_measured(source, &boards, &mut measured)?;
+        }
         if let Some(name) = self.time_here.as_ref().filter(|name| !boards.iter().any(|b| is_board(&b.board, name))) {
             bail!("--time-here {name}: no such board; there are {}", names(&boards));
         }
@@ -154,15 +162,28 @@ fn names(boards: &[Need]) -> String {
     boards.iter().map(|b| board_name(&b.board)).collect::<Vec<_>>().join(", ")
 }
 
-fn read_measured(path: &Path) -> anyhow::Result<Latencies> {
+/// Reads `[BOARD=]FILE`.
+fn read_measured(source: &str, boards: &[Need], latencies: &mut Latencies) -> anyhow::Result<()> {
+    let (renamed, path) = match source.split_once('=') {
+        Some((board, path)) => (Some(board), Path::new(path)),
+        None => (None, Path::new(source)),
+    };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut latencies = Latencies::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let measured: Measured =
-            serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), index + 1))?;
-        latencies.insert((measured.board, measured.plan), measured.latency_us);
+        let place = || format!("{}, line {}", path.display(), index + 1);
+        let measured: Measured = serde_json::from_str(line).with_context(place)?;
+        let board = renamed.unwrap_or(&measured.board).to_owned();
+        let need = boards.iter().find(|need| is_board(&need.board, &board));
+        let us = match (measured.latency_us, measured.instructions, need.and_then(|need| need.clock_hz)) {
+            (Some(us), _, _) => us,
+            (None, Some(instructions), Some(hertz)) => instructions as f64 / hertz as f64 * 1e6,
+            (None, Some(_), None) if need.is_none() => continue,
+            (None, Some(_), None) => bail!("{}: instructions of {board}, whose board file has no clock_hz", place()),
+            (None, None, _) => bail!("{}: neither latency_us nor instructions", place()),
+        };
+        latencies.insert((board, measured.plan), us);
     }
-    Ok(latencies)
+    Ok(())
 }
 
 /// Median time of one inference of a plan on one core of this machine, in microseconds.

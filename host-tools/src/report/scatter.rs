@@ -30,11 +30,12 @@ pub struct Axes<'a> {
 #[must_use]
 pub fn plot(points: &[Point], axes: &Axes<'_>) -> String {
     let (columns, rows) = (axes.columns.max(2), axes.rows.max(2));
-    let (Some((left, right)), Some((low, high))) =
-        (extent(points.iter().map(|p| p.x.ln())), extent(points.iter().map(|p| p.y)))
+    let (Some((least, most)), Some((low, high))) =
+        (extent(points.iter().map(|p| p.x)).filter(|(least, _)| *least > 0.0), extent(points.iter().map(|p| p.y)))
     else {
         return String::new();
     };
+    let (left, right) = (least.ln(), most.ln());
     let mut cells = vec![vec![' '; columns]; rows];
     for point in points {
         let column = place(point.x.ln(), left, right, columns);
@@ -58,7 +59,7 @@ pub fn plot(points: &[Point], axes: &Axes<'_>) -> String {
         let _ = writeln!(text, "{label:>width$} |{}", row.iter().collect::<String>().trim_end());
     }
     let _ = writeln!(text, "{:>width$} +{}", "", "-".repeat(columns));
-    let (from, to) = (short(left.exp()), short(right.exp()));
+    let (from, to) = (short(least), short(most));
     let gap = columns.saturating_sub(from.len() + to.len() + axes.x.len()) / 2;
     let _ = writeln!(text, "{:>width$}  {from}{:gap$}{}{:gap$}{to}", "", "", axes.x, "");
     text

@@ -36,7 +36,7 @@ const networks = data.networks;
 const isAnchor = (network) => network.route.length > 0
   ? network.route.every((b) => b.anchor === network.route[0].anchor) : !network.path.includes(" > ");
 const isKept = (network) => network.plan !== null;
-const kindOf = (network) => isAnchor(network) ? "anchor" : isKept(network) ? "kept" : "dropped";
+const kindOf = (network) => (isAnchor(network) ? "anchor" : "stitch") + (isKept(network) ? "" : " dropped");
 const anchorColour = (index) => `var(--anchor-${index % 6})`;
 const boardsOf = (network) => data.boards.filter((board) => board.pick === network.id);
 

@@ -29,9 +29,11 @@ function legend() {
     draw(add(item, "svg", { viewBox: "0 0 18 16", "aria-hidden": "true" }));
     add(item, "span", {}, text);
   };
-  entry("anchor", (svg) => drawMark(svg, 9, 8, "anchor", 4.5));
-  entry("stitch in the bundle", (svg) => drawMark(svg, 9, 8, "kept", 4.5));
-  if (networks.some((n) => kindOf(n) === "dropped")) entry("stitch beaten by another network", (svg) => drawMark(svg, 9, 8, "dropped"));
+  const present = new Set(networks.map(kindOf));
+  const texts = { anchor: "anchor", "anchor dropped": "anchor outside of the bundle", stitch: "stitch", "stitch dropped": "stitch outside of the bundle" };
+  for (const [kind, text] of Object.entries(texts)) {
+    if (present.has(kind)) entry(text, (svg) => drawMark(svg, 9, 8, kind, 4.5));
+  }
   if (data.boards.some((b) => b.pick !== null)) entry("runs on a board", (svg) => add(svg, "circle", { class: "ring", cx: 9, cy: 8, r: 6 }));
   entry("best for its cost", (svg) => add(svg, "path", { class: "front", d: "M1,13H7V7H13V3H17" }));
   const choices = byId("choices");
@@ -60,7 +62,7 @@ function scatters() {
   scatter("Accuracy and work", { label: "multiply-accumulates per inference", unit: "", format: decimal, cost: (n) => n.macs });
   scatter("Accuracy and memory", { label: "arena (bytes)", unit: "B", format: binary, cost: (n) => n.arena_bytes });
   if (!data.boards.length) return;
-  const title = data.boards.length > 1 ? "Accuracy and predicted latency" : `Accuracy and predicted latency on ${data.boards[0].name}`;
+  const title = data.boards.length > 1 ? "Accuracy and latency" : `Accuracy and latency on ${data.boards[0].name}`;
   scatter(title, {
     label: "predicted time of one inference", unit: "us", format: time,
     cost: (_, index) => data.boards[state.board].latency_us[index], limit: () => data.boards[state.board].usable_us,
@@ -93,8 +95,8 @@ function pathPictures() {
 
 function footer() {
   const parts = [];
-  if (data.ranking_images) parts.push(`All networks were ranked on ${imagesText("ranking")}, taken from the training set; a network is kept if no other is at least as accurate with no more work and no more memory.`);
-  if (data.evaluation_images) parts.push(`The kept ones were then measured on ${imagesText("evaluation")}.`);
+  if (data.ranking_images) parts.push(`All networks were ranked on ${imagesText("ranking")}, taken from the training set. One is beaten by another that is at least as accurate there with no more work and no more memory.`);
+  if (data.evaluation_images) parts.push(`Those in the bundle were then measured on ${imagesText("evaluation")}.`);
   parts.push("A multiply-accumulate is one weight times one activation. The arena is all the memory an inference uses besides the stack.");
   if (data.boards.length) parts.push("Latencies are predictions of the boards' models.");
   byId("footer").textContent = parts.join(" ");

@@ -58,10 +58,11 @@ function frontOf(points) {
 }
 
 function drawMark(svg, x, y, kind, size = 5) {
-  if (kind === "anchor") {
-    return add(svg, "rect", { class: "mark anchor", x: x - size, y: y - size, width: 2 * size, height: 2 * size, rx: 1.5 });
+  const half = kind.endsWith("dropped") ? size - 1 : size;
+  if (kind.startsWith("anchor")) {
+    return add(svg, "rect", { class: `mark ${kind}`, x: x - half, y: y - half, width: 2 * half, height: 2 * half, rx: 1.5 });
   }
-  return add(svg, "circle", { class: `mark ${kind}`, cx: x, cy: y, r: kind === "dropped" ? size - 1.2 : size });
+  return add(svg, "circle", { class: `mark ${kind}`, cx: x, cy: y, r: half });
 }
 
 // chart: { host, label, unit, format, cost(network, index), limit() }
@@ -85,7 +86,7 @@ function drawScatter(chart) {
   const front = frontOf(points);
   const steps = front.map((p, i) => `${i ? `H${x.map(p.cost)}V` : `M${x.map(p.cost)},`}${y(p.accuracy * 100)}`).join("");
   add(svg, "path", { class: "front", d: `${steps}H${MARGIN.left + inner.width}` });
-  const order = { dropped: 0, kept: 1, anchor: 2 };
+  const order = { "stitch dropped": 0, "anchor dropped": 1, stitch: 2, anchor: 3 };
   points.sort((a, b) => order[kindOf(a.network)] - order[kindOf(b.network)]);
   const halo = add(svg, "circle", { class: "halo", r: 10, cx: -99, cy: -99 });
   const places = points.map((p) => ({ ...p, px: x.map(p.cost), py: y(p.accuracy * 100) }));
@@ -99,7 +100,7 @@ function drawScatter(chart) {
 
 function drawAxes(svg, chart, x, y, [low, high], inner) {
   const right = MARGIN.left + inner.width;
-  for (const tick of linearTicks(low, high, 5)) {
+  for (const tick of linearTicks(low, high, 6)) {
     add(svg, "line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) });
     add(svg, "text", { x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${+tick.toFixed(2)}`);
   }
@@ -123,7 +124,7 @@ function drawAxes(svg, chart, x, y, [low, high], inner) {
 // Names of the anchors beside their marks, on the side with more room and off each other.
 function labelAnchors(svg, places, width) {
   const taken = [];
-  for (const p of places.filter((p) => kindOf(p.network) === "anchor")) {
+  for (const p of places.filter((p) => isAnchor(p.network))) {
     const wide = p.network.path.length * 6.6 + 12;
     const spots = [[p.px - 11, p.py + 4, "end"], [p.px + 11, p.py + 4, "start"], [p.px, p.py - 13, "middle"], [p.px, p.py + 22, "middle"]];
     const score = ([sx, sy, anchor]) => {

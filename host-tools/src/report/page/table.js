@@ -64,7 +64,7 @@ function networkTable(host) {
   drawTable(host, columns, networks, {
     sort: columns.findIndex((c) => c.name === "MACs"),
     id: (n) => n.id,
-    kind: (n) => (isAnchor(n) ? "anchor" : kindOf(n)) + (isKept(n) ? "" : " dropped"),
+    kind: kindOf,
     after: () => markRows(state.selected),
   });
 }

@@ -44,8 +44,8 @@ function traceChart(host, trace) {
     }
     return text;
   };
-  add(svg, "path", { class: "trace-line predicted", d: path((l) => l.predicted_us, false) });
   add(svg, "path", { class: "trace-line observed", d: path((l) => l.observed_us, false) });
+  add(svg, "path", { class: "trace-line predicted", d: path((l) => l.predicted_us, false) });
   add(svg, "path", { class: "trace-line deadline", d: path((l) => l.deadline_us, true) });
   for (const line of lines.filter((l) => l.missed)) {
     const [cx, cy] = [x(line.inference), y(line.observed_us)];

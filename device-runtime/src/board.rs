@@ -1,5 +1,7 @@
 //! What the runtime asks of a board.
 
+pub mod stack;
+
 use core::fmt;
 
 /// A free-running counter.

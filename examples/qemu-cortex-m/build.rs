@@ -20,7 +20,7 @@ struct Board {
 
 const KB: u32 = 1024;
 
-const BOARDS: [Board; 5] = [
+const BOARDS: [Board; 6] = [
     Board {
         // STM32F405: 1 MB of flash, 128 KB of SRAM.
         name: "netduinoplus2",
@@ -32,6 +32,15 @@ const BOARDS: [Board; 5] = [
     },
     Board {
         name: "mps2-an386",
+        flash: (0, 4096 * KB),
+        ram: (0x2000_0000, 4096 * KB),
+        clock_hz: 25_000_000,
+        stack_bytes: 6 * KB,
+        target_prefix: "thumbv7em",
+    },
+    Board {
+        // A Cortex-M7; the same instructions as on the Cortex-M4.
+        name: "mps2-an500",
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
         clock_hz: 25_000_000,
@@ -111,6 +120,8 @@ fn constants(board: &Board) -> Result<String, std::fmt::Error> {
     writeln!(text, "/// Name of the board, as QEMU calls the machine.\npub const NAME: &str = {:?};", board.name)?;
     writeln!(text, "/// Frequency of the clock that SysTick counts.\npub const CLOCK_HZ: u32 = {};", board.clock_hz)?;
     writeln!(text, "/// Bytes of memory kept for the stack.\npub const STACK_BYTES: usize = {};", board.stack_bytes)?;
+    writeln!(text, "/// First address of flash.\npub const FLASH_START: usize = {:#x};", board.flash.0)?;
+    writeln!(text, "/// Bytes of flash on the board.\npub const FLASH_BYTES: usize = {};", board.flash.1)?;
     writeln!(text, "/// Bytes of memory on the board.\npub const RAM_BYTES: usize = {};", board.ram.1)?;
     Ok(text)
 }

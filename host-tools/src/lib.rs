@@ -3,6 +3,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | [`board`] | board files: memory and latencies of one kind of board |
 //! | [`export`] | the main job, from family to bundle |
 //! | [`family`] | `family.toml`: anchors, cuts, input, stitching space, data |
 //! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
@@ -13,6 +14,7 @@
 //! | [`report`] | JSON and tables |
 #![warn(missing_docs)]
 
+pub mod board;
 pub mod compile;
 pub mod export;
 pub mod family;

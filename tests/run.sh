@@ -52,3 +52,6 @@ tests/cross.sh "${bundles[@]}"
 
 step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
+
+step "C interface: header, firmware under QEMU"
+CARGO_TARGET_DIR="$target_dir/boards" tests/c-firmware.sh "$target_dir/bundles/digits.stk"

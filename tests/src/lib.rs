@@ -8,6 +8,7 @@ pub mod image;
 pub mod logits;
 mod place;
 pub mod resnet8;
+pub mod tiny;
 
 /// A 32-bit xorshift generator (Marsaglia's 13, 17, 5), so that fixtures are the same everywhere.
 #[derive(Debug, Clone)]

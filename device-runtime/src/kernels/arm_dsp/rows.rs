@@ -34,17 +34,28 @@ pub fn depthwise(
     let stride = usize::from(p.window.stride[0]);
     let width = usize::from(p.output.w);
     let tile = (STRIP - 3) / stride + 1;
-    let mut strips: Strips = [[[0; 2]; STRIP]; 3];
-    for first in (0..channels & !3).step_by(4) {
-        let Some(group) = Group::new(q, bits, weights, channels, first) else { return };
-        for left in (0..width).step_by(tile) {
-            let strip = Strip { p, input, channels, first, left: left * stride, stride, group: &group };
-            strip.run(left, tile.min(width - left), finish, &mut strips, output);
+    let pad = pack::word([p.pad_value; 4]);
+    let pad = [even_bytes(pad), odd_bytes(pad)];
+    let mut strips: Strips = [[pad; STRIP]; 3];
+    let mut values = [0; 4 * STRIP];
+    for left in (0..width).step_by(tile) {
+        let count = tile.min(width - left);
+        let columns = (count - 1) * stride + 3;
+        let before = usize::from(p.window.pad[1]);
+        // Columns of the strip that lie inside the input; the others keep the padding from here on.
+        let from = before.saturating_sub(left * stride).min(columns);
+        let to = (usize::from(p.input.w) + before).saturating_sub(left * stride).clamp(from, columns);
+        strips.as_flattened_mut().fill(pad);
+        let column = (left * stride + from).saturating_sub(before);
+        let strip = Strip { p, input, finish, pad, left, count, from, inside: to - from, column };
+        for first in (0..channels & !3).step_by(4) {
+            let Some(group) = Group::new(q, bits, weights, channels, first) else { return };
+            strip.run(&group, first, &mut strips, &mut values, output);
         }
     }
 }
 
-/// Constants of four channels, in the order in which [`row`] reads them.
+/// Constants of four channels, in the order in which [`row_of_windows`] reads them.
 #[repr(C)]
 struct Group {
     /// Per kernel column: rows 0 and 1 of each channel, then row 2 of channels 0 and 2, 1 and 3.
@@ -57,17 +68,18 @@ struct Group {
 impl Group {
     /// Weights and biases are shifted left by `bits`, at most 8, so that weights still fit 16 bits.
     fn new(q: &Requant<'_>, bits: u32, weights: &[i8], channels: usize, first: usize) -> Option<Self> {
-        let mut taps = [[0i32; 4]; 9];
-        for (tap, values) in taps.iter_mut().enumerate() {
-            let four = weights.get(tap * channels + first..)?.first_chunk::<4>()?;
-            *values = four.map(|w| i32::from(w) << bits);
+        let word = |tap: usize| weights.get(tap * channels + first..)?.first_chunk::<4>().map(|&word| pack::word(word));
+        // Both halves of a word, shifted left.
+        let up = |halves: u32| (halves & 0xFFFF) << bits & 0xFFFF | halves >> 16 << 16 << bits;
+        let mut columns = [[0; 6]; 3];
+        for (x, column) in columns.iter_mut().enumerate() {
+            let [a, b, c] = [word(x)?, word(x + 3)?, word(x + 6)?];
+            let [a0, b0, c0] = [a, b, c].map(|word| up(even_bytes(word)));
+            let [a1, b1, c1] = [a, b, c].map(|word| up(odd_bytes(word)));
+            let low = |a: u32, b: u32| a & 0xFFFF | b << 16;
+            let high = |a: u32, b: u32| a >> 16 | b & 0xFFFF_0000;
+            *column = [low(a0, b0), low(a1, b1), high(a0, b0), high(a1, b1), c0, c1];
         }
-        let pair = |low: i32, high: i32| (low & 0xFFFF | high << 16) as u32;
-        let column = |x: usize| {
-            let [a, b, c] = [taps[x % 9], taps[(x + 3) % 9], taps[(x + 6) % 9]];
-            let rows = [pair(a[0], b[0]), pair(a[1], b[1]), pair(a[2], b[2]), pair(a[3], b[3])];
-            [rows[0], rows[1], rows[2], rows[3], pair(c[0], c[2]), pair(c[1], c[3])]
-        };
         let multiplier = q.multiplier.get(first..)?.first_chunk::<4>()?;
         let shift = q.shift.get(first..)?.first_chunk::<4>()?.map(|shift| i32::from(shift) + bits as i32 - 32);
         let zero_point = i32::from(q.landing.zero_point);
@@ -75,7 +87,7 @@ impl Group {
             [multiplier[at], multiplier[at + 1], shift[at], shift[at + 1], zero_point]
         };
         Some(Self {
-            weights: [column(0), column(1), column(2)],
+            weights: columns,
             scales: [scales(0), scales(2)],
             bias: q.bias.get(first..)?.first_chunk::<4>()?.map(|bias| bias.wrapping_shl(bits)),
         })
@@ -86,85 +98,67 @@ impl Group {
 struct Strip<'a> {
     p: &'a Conv2d,
     input: &'a [i8],
-    channels: usize,
-    /// First of the four channels.
-    first: usize,
-    /// Input column of the strip's first, padding counted.
+    finish: &'a Finish<'a>,
+    pad: Halves,
+    /// First output column, and how many.
     left: usize,
-    stride: usize,
-    group: &'a Group,
+    count: usize,
+    /// First column of the strip that is inside the input, how many are, and the input column of the first.
+    from: usize,
+    inside: usize,
+    column: usize,
 }
 
 impl Strip<'_> {
-    /// The `count` output columns from `left` on, in every row.
+    /// Four channels from `first` on, in every row.
     #[inline(never)]
-    fn run(&self, left: usize, count: usize, finish: &Finish<'_>, strips: &mut Strips, output: &mut [i8]) {
-        let columns = (count - 1) * self.stride + 3;
-        let direct = finish.is_nothing();
-        let inside = self.inside(columns);
-        let pad = pack::word([self.p.pad_value; 4]);
-        let pad = [even_bytes(pad), odd_bytes(pad)];
-        strips.as_flattened_mut().fill(pad);
-        let row_bytes = usize::from(self.p.input.w) * self.channels;
-        let padded = usize::from(self.p.window.pad[0]);
-        let column = (self.left + inside.start).saturating_sub(padded_left(self.p)) * self.channels + self.first;
+    fn run(&self, group: &Group, first: usize, strips: &mut Strips, values: &mut [i8; 4 * STRIP], output: &mut [i8]) {
+        let channels = usize::from(self.p.input.c);
+        let stride = usize::from(self.p.window.stride[0]);
+        let direct = self.finish.is_nothing();
+        let height = usize::from(self.p.input.h);
+        let row_bytes = usize::from(self.p.input.w) * channels;
+        let start = self.column * channels + first;
+        let reach = self.inside.saturating_sub(1) * channels + 4;
+        let places_start = self.left * channels + first;
+        let places_end = places_start + (self.count - 1) * channels + 4;
+        let row_places = usize::from(self.p.output.w) * channels;
 
         let base = strips.as_mut_ptr().cast::<Halves>();
         let mut slots = [base, base.wrapping_add(STRIP), base.wrapping_add(2 * STRIP)];
-        // Rows still to be read for the next row of windows, and the first of them, padding counted.
-        let (mut missing, mut next) = (3, 0usize);
-        let row_places = usize::from(self.p.output.w) * self.channels;
+        let mut kept = 0;
+        let mut row = 0usize.wrapping_sub(self.p.window.pad[0].into());
         for places in output.chunks_exact_mut(row_places.max(1)) {
-            for slot in slots.iter().skip(3 - missing) {
-                let slot = slot.wrapping_add(inside.start);
-                let row = next.wrapping_sub(padded);
-                next += 1;
-                if inside.is_empty() {
-                    continue;
-                }
-                let from = if row < usize::from(self.p.input.h) { row * row_bytes + column } else { usize::MAX };
-                let reach = (inside.len() - 1) * self.channels + 4;
-                match self.input.get(from..).filter(|values| values.len() >= reach) {
+            for slot in slots.iter().skip(kept) {
+                let slot = slot.wrapping_add(self.from);
+                let values = if row < height { self.input.get(row * row_bytes + start..) } else { None };
+                row = row.wrapping_add(1);
+                match values.filter(|values| values.len() >= reach) {
+                    _ if self.inside == 0 => {}
                     // SAFETY: the values reach to the last column's four channels, the slot to its strip's end.
-                    Some(values) => unsafe { widen_column(values.as_ptr(), self.channels, inside.len(), slot) },
-                    // SAFETY: `inside` lies within the strip.
-                    None => unsafe { core::slice::from_raw_parts_mut(slot, inside.len()) }.fill(pad),
+                    Some(values) => unsafe { widen_column(values.as_ptr(), channels, self.inside, slot) },
+                    // SAFETY: the columns inside lie within the strip.
+                    None => unsafe { core::slice::from_raw_parts_mut(slot, self.inside) }.fill(self.pad),
                 }
             }
-            let Some(places) = places.get_mut(left * self.channels + self.first..) else { return };
-            if places.len() < (count - 1) * self.channels + 4 {
-                return;
-            }
-            let mut values = [0i8; 4 * STRIP];
-            let (to, step) = if direct { (places.as_mut_ptr(), self.channels) } else { (values.as_mut_ptr(), 4) };
-            let end = slots[0].wrapping_add(count * self.stride);
-            let walk = Walk { to, step, end, advance: self.stride * size_of::<Halves>() };
+            let Some(places) = places.get_mut(places_start..places_end) else { return };
+            let (to, step) = if direct { (places.as_mut_ptr(), channels) } else { (values.as_mut_ptr(), 4) };
+            let end = slots[0].wrapping_add(self.count * stride);
+            let walk = Walk { to, step, end, advance: stride * size_of::<Halves>() };
             // SAFETY: the strips hold the columns of `count` windows, and `to` leads over `count` places of four bytes.
-            unsafe { row(self.group, &slots, &walk) };
+            unsafe { row_of_windows(group, &slots, &walk) };
             if !direct {
-                for (place, values) in places.chunks_mut(self.channels).zip(values.as_chunks::<4>().0).take(count) {
-                    finish.store(values, place);
+                for (place, values) in places.chunks_mut(channels).zip(values.as_chunks::<4>().0) {
+                    self.finish.store(values, place);
                 }
             }
-            slots.rotate_left(self.stride);
-            missing = self.stride;
+            let [a, b, c] = slots;
+            (slots, kept) = if stride == 1 { ([b, c, a], 2) } else { ([c, a, b], 1) };
         }
     }
-
-    /// Columns of the strip that lie inside the input, of its first `columns`.
-    fn inside(&self, columns: usize) -> core::ops::Range<usize> {
-        let before = padded_left(self.p);
-        let from = before.saturating_sub(self.left).min(columns);
-        from..(usize::from(self.p.input.w) + before).saturating_sub(self.left).clamp(from, columns)
-    }
 }
 
-/// Columns of padding to the left.
-fn padded_left(p: &Conv2d) -> usize {
-    p.window.pad[1].into()
-}
-
-/// Where [`row`] goes.
+/// Where [`row_of_windows`] goes.
 #[repr(C)]
 struct Walk {
     /// First output place.
@@ -183,7 +177,7 @@ struct Walk {
 /// The strips hold three columns for every window between the first strip's start and `end`, which is at least one
 /// `advance` away; every place has four writable bytes.
 #[unsafe(naked)]
-unsafe extern "C" fn row(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
+unsafe extern "C" fn row_of_windows(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
     naked_asm!(
         ".macro stitchkit_column at",
         "ldrd r8, r9, [r4, #\\at]",

@@ -1,6 +1,9 @@
 //! What the runtime asks of a board.
 
 pub mod stack;
+mod trigger;
+
+pub use trigger::Trigger;
 
 use core::fmt;
 

@@ -1,5 +1,10 @@
 //! What the runtime asks of a board.
 
+pub mod stack;
+mod trigger;
+
+pub use trigger::Trigger;
+
 use core::fmt;
 
 /// A free-running counter.

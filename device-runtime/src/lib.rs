@@ -6,19 +6,20 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`kernels`] | int8 operators on slices; a scalar reference and ISA variants that equal it bit for bit |
+//! | [`storage`] | bytes that are not mapped into memory: SPI NOR flash, any `embedded-storage` driver |
 //! | [`bundle`] | the file format: records, checked view, (with `std`) writer |
-//! | [`exec`] | the step loop over an arena |
+//! | [`exec`] | the step loop over an arena, with constants in place or streamed from storage |
 //! | [`profile`] | a board in numbers: memory, latency of every class of step |
 //! | [`select`] | limits and measurements to a plan |
-//! | [`board`] | what the runtime asks of a board: a clock, free memory |
+//! | [`board`] | what the runtime asks of a board: a clock, a trigger pin |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! ```no_run
-//! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, select}};
+//! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, Unmeasured, select}};
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! static BUNDLE: &[u8] = &[]; // 16-byte aligned, in flash
 //! let bundle = Bundle::parse(BUNDLE)?;
-//! let plan = select(&bundle, Limits { ram_bytes: 64 * 1024, ..Limits::NONE }, None)?.plan;
+//! let plan = select(&bundle, Limits { ram_bytes: 64 * 1024, ..Limits::NONE }, Unmeasured)?.plan;
 //! let mut arena = AlignedArena::<{ 64 * 1024 }>::new();
 //! let mut executor = Executor::new(&bundle, plan, arena.as_mut())?;
 //! executor.input()?.fill(0);
@@ -40,5 +41,6 @@ pub mod exec;
 pub mod kernels;
 pub mod profile;
 pub mod select;
+pub mod storage;
 #[cfg(feature = "tract")]
 pub mod tract;

@@ -3,10 +3,19 @@
 //! Host and device share these types. The host fits a [`LatencyModel`] to measured steps and stores it with the board; a
 //! board that has none starts from [`LatencyModel::CORTEX_M4`] and corrects it by what it measures.
 
+mod fit;
 mod model;
+mod priors;
+mod probe;
+mod record;
+mod trace;
 mod work;
 
+pub use fit::{FitOptions, Sample};
 pub use model::{Coefficients, LatencyModel};
+pub use probe::{ClassProbeError, PROBE_BYTES, PROBE_WEIGHTS, probe_classes, weight_byte_ps};
+pub use record::{RECORD_VERSION, Record, TickUnit};
+pub use trace::trace;
 pub use work::{OpClass, Work};
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +33,7 @@ pub struct BoardProfile {
 
 impl BoardProfile {
     /// Most bytes that [`to_bytes`](Self::to_bytes) writes.
-    pub const MAX_BYTES: usize = 256;
+    pub const MAX_BYTES: usize = 576;
 
     /// Writes the profile as postcard and returns the bytes used; `None` if `buffer` is too small.
     pub fn to_bytes<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {
@@ -53,8 +62,8 @@ mod tests {
 
     #[test]
     fn the_largest_profile_fits_its_buffer() {
-        let most = Coefficients { work_ps: u32::MAX, output_ps: u32::MAX, gathered_ps: u32::MAX, step_ps: u32::MAX };
-        let model = LatencyModel { classes: [most; OpClass::COUNT], residual_ps: u32::MAX, weight_byte_ps: u32::MAX };
+        let most = Coefficients::from_array([u32::MAX; Coefficients::COUNT]);
+        let model = LatencyModel { classes: [most; OpClass::COUNT], weight_byte_ps: u32::MAX };
         let profile = BoardProfile { ram_bytes: u32::MAX, flash_bytes: u32::MAX, model };
         assert!(profile.to_bytes(&mut [0; BoardProfile::MAX_BYTES]).is_some());
     }

@@ -2,6 +2,9 @@
 //! `examples/boards` holds some, and `docs/adding-a-board.md` describes the keys.
 
 mod file;
+pub mod measured;
+pub mod protocol;
+pub mod shapes;
 
 use std::fmt;
 use std::io::Write;

@@ -3,37 +3,96 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, Plan};
+use crate::kernels::Isa;
 
 use super::work::{OpClass, Work};
 
-/// Picoseconds of one class of steps.
+/// Picoseconds of one class of steps; each applies to the amount of [`Work`] of the same position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Coefficients {
-    /// Per multiply-accumulate or window tap.
+    /// Per multiply-accumulate or window tap ([`Work::taps`]).
     pub work_ps: u32,
+    /// On top of that per tap that is left over ([`Work::lone_taps`]).
+    pub lone_ps: u32,
     /// Per output element.
     pub output_ps: u32,
-    /// Per input value gathered for a window.
+    /// On top of that per output with a residual addition.
+    pub residual_ps: u32,
+    /// On top of that per output that is clamped to less than int8.
+    pub clamp_ps: u32,
+    /// Per value gathered ([`Work::gathered`]).
     pub gathered_ps: u32,
+    /// Per window.
+    pub window_ps: u32,
+    /// On top of that per window that reaches over the border.
+    pub clipped_ps: u32,
+    /// On top of that per tap in such a window.
+    pub clipped_work_ps: u32,
     /// Per call.
     pub step_ps: u32,
 }
 
 impl Coefficients {
     /// Number of coefficients.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 10;
     /// Names of the coefficients in files and tables, in the order of [`as_array`](Self::as_array).
-    pub const NAMES: [&'static str; Self::COUNT] = ["work_ps", "output_ps", "gathered_ps", "step_ps"];
+    pub const NAMES: [&'static str; Self::COUNT] = [
+        "work_ps",
+        "lone_ps",
+        "output_ps",
+        "residual_ps",
+        "clamp_ps",
+        "gathered_ps",
+        "window_ps",
+        "clipped_ps",
+        "clipped_work_ps",
+        "step_ps",
+    ];
 
     /// The coefficients in a fixed order.
     #[must_use]
     pub const fn as_array(&self) -> [u32; Self::COUNT] {
-        [self.work_ps, self.output_ps, self.gathered_ps, self.step_ps]
+        [
+            self.work_ps,
+            self.lone_ps,
+            self.output_ps,
+            self.residual_ps,
+            self.clamp_ps,
+            self.gathered_ps,
+            self.window_ps,
+            self.clipped_ps,
+            self.clipped_work_ps,
+            self.step_ps,
+        ]
     }
 
-    /// The same, to be written.
-    pub const fn as_mut_array(&mut self) -> [&mut u32; Self::COUNT] {
-        [&mut self.work_ps, &mut self.output_ps, &mut self.gathered_ps, &mut self.step_ps]
+    /// From the order of [`as_array`](Self::as_array).
+    #[must_use]
+    pub const fn from_array(ps: [u32; Self::COUNT]) -> Self {
+        let [
+            work_ps,
+            lone_ps,
+            output_ps,
+            residual_ps,
+            clamp_ps,
+            gathered_ps,
+            window_ps,
+            clipped_ps,
+            clipped_work_ps,
+            step_ps,
+        ] = ps;
+        Self {
+            work_ps,
+            lone_ps,
+            output_ps,
+            residual_ps,
+            clamp_ps,
+            gathered_ps,
+            window_ps,
+            clipped_ps,
+            clipped_work_ps,
+            step_ps,
+        }
     }
 }
 
@@ -42,39 +101,20 @@ impl Coefficients {
 pub struct LatencyModel {
     /// By [`OpClass`].
     pub classes: [Coefficients; OpClass::COUNT],
-    /// Per output of a fused residual addition, on top of its convolution.
-    pub residual_ps: u32,
     /// Per byte of weights, where the memory that holds them is slower than the arithmetic.
     pub weight_byte_ps: u32,
-}
-
-const fn coefficients(work_ps: u32, output_ps: u32, gathered_ps: u32, step_ps: u32) -> Coefficients {
-    Coefficients { work_ps, output_ps, gathered_ps, step_ps }
 }
 
 impl LatencyModel {
     /// Predicts no time at all: where a fit starts from.
     pub const ZERO: Self =
-        Self { classes: [coefficients(0, 0, 0, 0); OpClass::COUNT], residual_ps: 0, weight_byte_ps: 0 };
+        Self { classes: [Coefficients::from_array([0; Coefficients::COUNT]); OpClass::COUNT], weight_byte_ps: 0 };
 
-    /// A Cortex-M4 with one instruction per nanosecond, so that a prediction in nanoseconds reads as instructions.
-    ///
-    /// Convolutions and average pools are a least-squares fit to the per-step counts that `tests/boards.sh` prints for the
-    /// `arm-dsp` kernels on mps2-an386 (whole plans of cifar10-resnet within 5 %); the others are estimates.
-    pub const CORTEX_M4: Self = Self {
-        classes: [
-            coefficients(880, 28_000, 19_500, 2_000_000),
-            coefficients(930, 60_000, 340, 2_000_000),
-            coefficients(6_000, 20_000, 0, 2_000_000),
-            coefficients(0, 11_000, 0, 1_000_000),
-            coefficients(9_000, 10_000, 0, 1_000_000),
-            coefficients(0, 4_000, 0, 1_000_000),
-            coefficients(0, 40_000, 0, 1_000_000),
-            coefficients(0, 10_000, 0, 1_000_000),
-        ],
-        residual_ps: 11_000,
-        weight_byte_ps: 0,
-    };
+    /// The model that a measurement with these kernels starts from. Only its proportions matter there.
+    #[must_use]
+    pub fn prior(isa: Isa) -> &'static Self {
+        if isa == Isa::Reference { &Self::SCALAR } else { &Self::CORTEX_M4 }
+    }
 
     /// Coefficients of one class.
     #[must_use]
@@ -88,19 +128,27 @@ impl LatencyModel {
         &mut self.classes[class as usize]
     }
 
+    /// Every coefficient times `numerator / denominator`, rounded and saturating: the same board at another clock.
+    #[must_use]
+    pub fn scaled(&self, numerator: u64, denominator: u64) -> Self {
+        let denominator = u128::from(denominator.max(1));
+        let scale = |ps: u32| {
+            let scaled = (u128::from(ps) * u128::from(numerator) + denominator / 2) / denominator;
+            u32::try_from(scaled).unwrap_or(u32::MAX)
+        };
+        Self {
+            classes: self.classes.map(|class| Coefficients::from_array(class.as_array().map(scale))),
+            weight_byte_ps: scale(self.weight_byte_ps),
+        }
+    }
+
     /// Predicted picoseconds of one step, saturating.
     #[must_use]
     pub fn step_ps(&self, work: &Work) -> u64 {
-        let c = self.class(work.class);
-        let terms = [
-            (c.work_ps, work.taps),
-            (c.output_ps, work.outputs),
-            (c.gathered_ps, work.gathered),
-            (c.step_ps, 1),
-            (self.residual_ps, work.residual_outputs),
-            (self.weight_byte_ps, work.weight_bytes),
-        ];
-        terms.iter().fold(0u64, |sum, &(ps, n)| sum.saturating_add(u64::from(ps).saturating_mul(n)))
+        let coefficients = self.class(work.class).as_array();
+        let terms = coefficients.iter().zip(work.amounts()).map(|(&ps, n)| u64::from(ps).saturating_mul(n));
+        let weights = u64::from(self.weight_byte_ps).saturating_mul(work.weight_bytes);
+        terms.fold(weights, u64::saturating_add)
     }
 
     /// Predicted nanoseconds of one inference of a plan, saturating. Walks the plan's steps: call it at boot, keep the result.
@@ -122,19 +170,22 @@ mod tests {
         let add = Add { a_multiplier: 1, b_multiplier: 1, offset: 0, shift: 1, lo: -128, hi: 127 };
         let of = |c| LatencyModel::CORTEX_M4.step_ps(&Work::of(&Op::Add { shape: Shape::new(4, 4, c), add }));
         assert_eq!(of(16) - of(8), of(24) - of(16));
-        assert_eq!(of(8), 1_000_000 + 128 * 11_000);
+        let add = LatencyModel::CORTEX_M4.class(OpClass::Add);
+        assert_eq!(of(8), u64::from(add.step_ps) + 128 * u64::from(add.output_ps));
     }
 
     #[test]
     fn huge_work_saturates() {
-        let work = Work {
-            class: OpClass::Conv,
-            taps: u64::MAX,
-            outputs: u64::MAX,
-            gathered: 0,
-            residual_outputs: 0,
-            weight_bytes: 0,
-        };
+        let add = Add { a_multiplier: 1, b_multiplier: 1, offset: 0, shift: 1, lo: -128, hi: 127 };
+        let small = Work::of(&Op::Add { shape: Shape::new(1, 1, 1), add });
+        let work = Work { class: OpClass::Conv, taps: u64::MAX, outputs: u64::MAX, ..small };
         assert_eq!(LatencyModel::CORTEX_M4.step_ps(&work), u64::MAX);
+        let most = LatencyModel { weight_byte_ps: u32::MAX, ..LatencyModel::CORTEX_M4 };
+        assert_eq!(most.scaled(u64::MAX, 1).weight_byte_ps, u32::MAX);
+    }
+
+    #[test]
+    fn scaling_by_a_clock_and_back_changes_nothing() {
+        assert_eq!(LatencyModel::CORTEX_M4.scaled(40, 1).scaled(1, 40), LatencyModel::CORTEX_M4);
     }
 }

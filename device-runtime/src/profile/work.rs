@@ -1,22 +1,31 @@
 //! The features of a step that its latency depends on.
 
 use crate::bundle::Op;
+use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+
+use super::model::Coefficients;
 
 /// Classes of steps that share coefficients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum OpClass {
     /// 1x1 convolutions and fully connected layers.
     Pointwise,
-    /// Other convolutions.
+    /// Other convolutions whose input channels are a multiple of four.
     Conv,
+    /// Convolutions, 1x1 included, whose input channels are no multiple of four: first layers.
+    NarrowConv,
+    /// Convolutions in groups.
+    GroupedConv,
     /// Depthwise convolutions.
     Depthwise,
     /// Element-wise additions.
     Add,
-    /// Maximum and average pools.
-    Pool,
+    /// Maximum pools.
+    MaxPool,
+    /// Average pools.
+    AvgPool,
     /// Table look-ups.
     Lut,
     /// Softmax.
@@ -27,15 +36,18 @@ pub enum OpClass {
 
 impl OpClass {
     /// Number of classes.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 11;
 
     /// Every class, in order of index.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Pointwise,
         Self::Conv,
+        Self::NarrowConv,
+        Self::GroupedConv,
         Self::Depthwise,
         Self::Add,
-        Self::Pool,
+        Self::MaxPool,
+        Self::AvgPool,
         Self::Lut,
         Self::Softmax,
         Self::Transpose,
@@ -47,9 +59,12 @@ impl OpClass {
         match self {
             Self::Pointwise => "pointwise",
             Self::Conv => "conv",
+            Self::NarrowConv => "narrow-conv",
+            Self::GroupedConv => "grouped-conv",
             Self::Depthwise => "depthwise",
             Self::Add => "add",
-            Self::Pool => "pool",
+            Self::MaxPool => "max-pool",
+            Self::AvgPool => "avg-pool",
             Self::Lut => "lut",
             Self::Softmax => "softmax",
             Self::Transpose => "transpose",
@@ -57,19 +72,31 @@ impl OpClass {
     }
 }
 
-/// How much one step does.
+/// How much one step does. What a class does not have is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Which coefficients apply.
     pub class: OpClass,
-    /// Multiply-accumulates of convolutions, window taps of pools, else 0.
+    /// Multiply-accumulates of convolutions, window taps of pools.
     pub taps: u64,
+    /// Of those, taps that kernels which take windows in pairs, or channels by fours, are left with: of the last window
+    /// of an odd number, or of the last channels of a depthwise convolution.
+    pub lone_taps: u64,
     /// Elements written.
     pub outputs: u64,
-    /// Input values gathered for windows, over all output positions; convolutions only.
-    pub gathered: u64,
     /// Outputs that also take a fused residual addition.
     pub residual_outputs: u64,
+    /// Outputs of a convolution that are clamped to less than int8.
+    pub clamped_outputs: u64,
+    /// Input values gathered for the windows of a convolution, taps visited by a pool or a depthwise convolution, rows
+    /// copied by a transpose.
+    pub gathered: u64,
+    /// Windows, per group; positions of a softmax.
+    pub windows: u64,
+    /// Windows that reach over the border, per group or per four channels.
+    pub clipped_windows: u64,
+    /// Taps in such windows, over all outputs.
+    pub clipped_taps: u64,
     /// Bytes of weights and tables read.
     pub weight_bytes: u64,
 }
@@ -78,43 +105,188 @@ impl Work {
     /// The work of one step.
     #[must_use]
     pub fn of(op: &Op) -> Self {
-        let outputs = op.output().elements();
-        let none =
-            Self { class: OpClass::Transpose, taps: 0, outputs, gathered: 0, residual_outputs: 0, weight_bytes: 0 };
+        let none = Self { outputs: op.output().elements(), ..Self::none(OpClass::Transpose) };
         match op {
-            Op::Conv2d { geometry, residual, .. } => {
-                let is_pointwise = geometry.window.kernel == [1, 1];
-                let taps = geometry.taps() as u64;
-                Self {
-                    class: if is_pointwise { OpClass::Pointwise } else { OpClass::Conv },
-                    taps: op.macs(),
-                    gathered: (geometry.output.positions() as u64).saturating_mul(taps),
-                    residual_outputs: if residual.is_some() { outputs } else { 0 },
-                    weight_bytes: channel_bytes(geometry.output.c, taps),
-                    ..none
-                }
+            Op::Conv2d { geometry, tables, residual, .. } => {
+                Self::conv(geometry, op.macs()).with(&tables.landing, residual.as_ref())
             }
-            Op::Depthwise { geometry, residual, .. } => Self {
-                class: OpClass::Depthwise,
-                taps: op.macs(),
-                residual_outputs: if residual.is_some() { outputs } else { 0 },
-                weight_bytes: channel_bytes(geometry.output.c, geometry.taps() as u64),
-                ..none
-            },
-            Op::MaxPool(geometry) | Op::AvgPool { geometry, .. } => {
-                let [rows, columns] = geometry.window.kernel;
-                let taps = outputs.saturating_mul(u64::from(rows) * u64::from(columns));
-                Self { class: OpClass::Pool, taps, ..none }
+            Op::Depthwise { geometry, tables, residual, .. } => {
+                Self::depthwise(geometry, op.macs()).with(&tables.landing, residual.as_ref())
             }
+            Op::MaxPool(geometry) => Self::pool(OpClass::MaxPool, geometry),
+            Op::AvgPool { geometry, .. } => Self::pool(OpClass::AvgPool, geometry),
             Op::Add { .. } => Self { class: OpClass::Add, ..none },
             Op::Lut { .. } => Self { class: OpClass::Lut, weight_bytes: 256, ..none },
-            Op::Softmax { .. } => Self { class: OpClass::Softmax, weight_bytes: 1024, ..none },
-            Op::Transpose { .. } => none,
+            Op::Softmax { shape, .. } => {
+                Self { class: OpClass::Softmax, windows: shape.positions() as u64, weight_bytes: 1024, ..none }
+            }
+            Op::Transpose { input, perm } => {
+                let axes = [input.h, input.w, input.c].map(u64::from);
+                let inner = axes.get(usize::from(perm[2])).copied().unwrap_or(1).max(1);
+                Self { gathered: none.outputs / inner, ..none }
+            }
+        }
+    }
+
+    /// The amounts that the [`Coefficients`] apply to, in the order of [`Coefficients::as_array`].
+    #[must_use]
+    pub const fn amounts(&self) -> [u64; Coefficients::COUNT] {
+        [
+            self.taps,
+            self.lone_taps,
+            self.outputs,
+            self.residual_outputs,
+            self.clamped_outputs,
+            self.gathered,
+            self.windows,
+            self.clipped_windows,
+            self.clipped_taps,
+            1,
+        ]
+    }
+
+    const fn none(class: OpClass) -> Self {
+        Self {
+            class,
+            taps: 0,
+            lone_taps: 0,
+            outputs: 0,
+            residual_outputs: 0,
+            clamped_outputs: 0,
+            gathered: 0,
+            windows: 0,
+            clipped_windows: 0,
+            clipped_taps: 0,
+            weight_bytes: 0,
+        }
+    }
+
+    fn conv(geometry: &Conv2d, macs: u64) -> Self {
+        let groups = u64::from(geometry.groups.max(1));
+        let taps = geometry.taps() as u64;
+        let channels = u64::from(geometry.output.c);
+        let positions = geometry.output.positions() as u64;
+        let class = match geometry.groups {
+            1 if !geometry.input.c.is_multiple_of(4) => OpClass::NarrowConv,
+            1 if geometry.window.kernel == [1, 1] => OpClass::Pointwise,
+            1 => OpClass::Conv,
+            _ => OpClass::GroupedConv,
+        };
+        let clipped = positions.saturating_sub(whole_windows(geometry));
+        Self {
+            taps: macs,
+            lone_taps: if positions.is_multiple_of(2) { 0 } else { taps.saturating_mul(channels) },
+            outputs: geometry.output.elements(),
+            gathered: positions.saturating_mul(taps).saturating_mul(groups),
+            windows: positions.saturating_mul(groups),
+            clipped_windows: clipped.saturating_mul(groups),
+            clipped_taps: clipped.saturating_mul(taps).saturating_mul(channels),
+            weight_bytes: channel_bytes(channels, taps),
+            ..Self::none(class)
+        }
+    }
+
+    fn depthwise(geometry: &Conv2d, macs: u64) -> Self {
+        let channels = u64::from(geometry.output.c);
+        let positions = geometry.output.positions() as u64;
+        let [rows, columns] = geometry.window.kernel.map(u64::from);
+        let clipped = positions.saturating_sub(whole_windows(geometry));
+        Self {
+            taps: macs,
+            lone_taps: (positions * rows * columns).saturating_mul(channels % 4),
+            outputs: geometry.output.elements(),
+            gathered: positions * rows * columns,
+            windows: positions,
+            clipped_windows: clipped.saturating_mul(channels / 4),
+            clipped_taps: clipped.saturating_mul(rows * columns).saturating_mul(channels),
+            weight_bytes: channel_bytes(channels, rows * columns),
+            ..Self::none(OpClass::Depthwise)
+        }
+    }
+
+    fn pool(class: OpClass, geometry: &Pool2d) -> Self {
+        let outputs = geometry.output.elements();
+        let positions = geometry.output.positions() as u64;
+        let [rows, columns] = geometry.window.kernel.map(u64::from);
+        Self {
+            taps: outputs.saturating_mul(rows * columns),
+            outputs,
+            gathered: positions * rows * columns,
+            windows: positions,
+            ..Self::none(class)
+        }
+    }
+
+    /// Adds what happens to the outputs of a convolution.
+    fn with(self, landing: &Landing, residual: Option<&Add>) -> Self {
+        let is_wide = |lo, hi| lo == i8::MIN && hi == i8::MAX;
+        let wide = is_wide(landing.lo, landing.hi) && residual.is_none_or(|add| is_wide(add.lo, add.hi));
+        Self {
+            residual_outputs: if residual.is_some() { self.outputs } else { 0 },
+            clamped_outputs: if wide { 0 } else { self.outputs },
+            ..self
         }
     }
 }
 
 /// Weights, bias, multiplier and shift of every output channel.
-fn channel_bytes(channels: u16, taps: u64) -> u64 {
-    u64::from(channels).saturating_mul(taps.saturating_add(9))
+fn channel_bytes(channels: u64, taps: u64) -> u64 {
+    channels.saturating_mul(taps.saturating_add(9))
+}
+
+/// Windows that lie inside the input.
+fn whole_windows(geometry: &Conv2d) -> u64 {
+    let Conv2d { input, output, window, .. } = geometry;
+    let rows = whole_along(window, 0, *input, *output);
+    rows.saturating_mul(whole_along(window, 1, *input, *output))
+}
+
+fn whole_along(window: &Window, axis: usize, input: Shape, output: Shape) -> u64 {
+    let (input, output) = if axis == 0 { (input.h, output.h) } else { (input.w, output.w) };
+    let at = |values: [u8; 2]| u32::from(values[axis & 1]);
+    let (pad, stride) = (at(window.pad), at(window.stride).max(1));
+    let reach = at(window.kernel).saturating_sub(1) * at(window.dilation);
+    let first = pad.div_ceil(stride);
+    let Some(room) = (u32::from(input) + pad).checked_sub(reach + 1) else { return 0 };
+    let end = (room / stride + 1).min(u32::from(output));
+    u64::from(end.saturating_sub(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_windows_are_those_with_every_tap_inside() {
+        for (extent, kernel, stride, pad, dilation) in [
+            (8u16, 3u8, 1u8, 1u8, 1u8),
+            (8, 3, 2, 0, 1),
+            (9, 5, 2, 2, 1),
+            (7, 3, 1, 2, 2),
+            (2, 5, 1, 2, 1),
+            (1, 1, 1, 0, 1),
+        ] {
+            let window = Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 2], dilation: [dilation; 2] };
+            let output = extent.div_ceil(stride.into());
+            let inside = |at: u16| {
+                let start = i32::from(at) * i32::from(stride) - i32::from(pad);
+                start >= 0 && start + i32::from(kernel - 1) * i32::from(dilation) < i32::from(extent)
+            };
+            let want = (0..output).filter(|&at| inside(at)).count() as u64;
+            let shape = |n| Shape::new(n, n, 1);
+            assert_eq!(whole_along(&window, 0, shape(extent), shape(output)), want, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn a_convolution_counts_groups_lone_windows_and_clamps() {
+        let shape = Shape::new(3, 3, 8);
+        let window = Window { kernel: [3, 3], stride: [1, 1], pad: [1, 1], dilation: [1, 1] };
+        let geometry = Conv2d { input: shape, output: shape, window, groups: 2, pad_value: 0 };
+        let landing = Landing { zero_point: 0, lo: -5, hi: 127 };
+        let work = Work::conv(&geometry, 9 * 8 * 36).with(&landing, None);
+        assert_eq!((work.class, work.windows, work.clipped_windows), (OpClass::GroupedConv, 18, 16));
+        assert_eq!((work.gathered, work.lone_taps), (9 * 36 * 2, 36 * 8));
+        assert_eq!((work.clamped_outputs, work.residual_outputs), (72, 0));
+    }
 }

@@ -79,7 +79,13 @@ impl InstructionScale {
     /// Instructions between two readings `ticks` apart.
     #[must_use]
     pub fn instructions(&self, ticks: u64) -> u64 {
+        self.count(ticks.saturating_sub(self.overhead))
+    }
+
+    /// Instructions that `ticks` stand for, the reading of the clock not subtracted.
+    #[must_use]
+    pub fn count(&self, ticks: u64) -> u64 {
         let loops = u64::from(TURNS) * 2;
-        (ticks.saturating_sub(self.overhead) * loops + self.ticks / 2) / self.ticks.max(1)
+        (ticks * loops + self.ticks / 2) / self.ticks.max(1)
     }
 }

@@ -6,24 +6,32 @@
 //! ```
 //!
 //! The stack grows down into the margin. It is painted at start; [`StackMargin::used_bytes`] tells how deep it was
-//! overwritten, and a stack deeper than the margin is reported rather than left to corrupt the arena unseen.
+//! overwritten, and a stack deeper than the margin is reported rather than left to corrupt the arena unseen. What the stack
+//! never reached, less a reserve, could be given to the arena: [`Memory::free_bytes`].
 
-use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
+
+use stitchkit_runtime::board::stack;
 
 use crate::STACK_BYTES;
 
 /// Alignment that the runtime asks of an arena.
 const ARENA_ALIGN: usize = 16;
-/// Paints the unused stack.
-const PAINT: u32 = 0xC5C5_C5C5;
 /// Distance kept from the frame that paints.
 const FRAME_BYTES: usize = 256;
+/// Stack kept free below the deepest point seen, for interrupts that did not happen to come then.
+const RESERVE_BYTES: usize = 512;
 
 unsafe extern "C" {
     /// End of the statics, from the linker script.
     static mut __sheap: u32;
+    /// Where the linker put the initial values of `.data`: the end of what is in flash, but for those values.
+    static __sidata: u32;
+    /// Start of `.data`.
+    static mut __sdata: u32;
+    /// End of `.data`.
+    static mut __edata: u32;
     /// End of RAM, from the linker script.
     static mut _stack_start: u32;
 }
@@ -40,7 +48,7 @@ pub struct Memory {
 /// The painted memory between arena and stack.
 #[derive(Debug)]
 pub struct StackMargin {
-    bottom: *const u32,
+    bottom: usize,
 }
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -61,28 +69,43 @@ impl Memory {
         // stack's start, and TAKEN makes this the only reference. Any byte pattern is a valid u8.
         let arena = unsafe { slice::from_raw_parts_mut(start as *mut u8, len) };
         arena.fill(0);
-        paint(bottom);
-        Some(Self { arena, stack: StackMargin { bottom: bottom as *const u32 } })
+        let stack = StackMargin { bottom };
+        stack::paint(stack.unused());
+        Some(Self { arena, stack })
+    }
+
+    /// Bytes that an arena could have on this board: those between the statics and the deepest point that the stack has
+    /// reached so far, less a reserve. Call it after the work that the stack must have room for.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        let spare = (crate::STACK_BYTES - self.stack.used_bytes()).saturating_sub(RESERVE_BYTES);
+        (self.arena.len() + spare) & !(ARENA_ALIGN - 1)
     }
 }
 
-#[inline(never)]
-fn paint(bottom: usize) {
-    let frame = 0u32;
-    let end = ((&raw const frame) as usize).saturating_sub(FRAME_BYTES);
-    for word in (bottom..end).step_by(4) {
-        // SAFETY: between the margin's bottom and FRAME_BYTES below this frame nothing is in use; `bottom` is aligned.
-        unsafe { ptr::write_volatile(word as *mut u32, PAINT) };
-    }
+/// Bytes of flash that the program leaves to a bundle, if it holds one of `bundle_bytes` now.
+#[must_use]
+pub fn free_flash_bytes(bundle_bytes: usize) -> usize {
+    let data_bytes = (&raw const __edata) as usize - (&raw const __sdata) as usize;
+    let program_bytes = (&raw const __sidata) as usize + data_bytes - crate::FLASH_START;
+    crate::FLASH_BYTES.saturating_sub(program_bytes.saturating_sub(bundle_bytes))
 }
 
 impl StackMargin {
+    /// The words between the margin's bottom and this frame.
+    #[inline(never)]
+    fn unused(&self) -> &'static mut [u32] {
+        let frame = 0u32;
+        let end = ((&raw const frame) as usize).saturating_sub(FRAME_BYTES);
+        let words = end.saturating_sub(self.bottom) / 4;
+        // SAFETY: `bottom` is aligned, and nothing between it and FRAME_BYTES below this frame is in use; whoever gets the
+        // slice drops it before calling anything deep. Any byte pattern is a valid u32.
+        unsafe { slice::from_raw_parts_mut(self.bottom as *mut u32, words) }
+    }
+
     /// Most bytes of stack in use so far; [`STACK_BYTES`] if the margin is used up.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        let words = STACK_BYTES / 4;
-        // SAFETY: the words of the margin lie in RAM and are aligned; volatile, because the stack changes them.
-        let is_painted = |&at: &usize| unsafe { ptr::read_volatile(self.bottom.add(at)) } == PAINT;
-        STACK_BYTES - 4 * (0..words).take_while(is_painted).count()
+        STACK_BYTES.saturating_sub(stack::untouched_bytes(self.unused()))
     }
 }

@@ -117,19 +117,16 @@ impl Check {
                 _ => self.0.push(format!("table `latency.{}` is missing", class.name())),
             }
         }
-        model.residual_ps = self.ps("latency.residual_ps", latency.remove("residual_ps"));
         model.weight_byte_ps = self.ps("latency.weight_byte_ps", latency.remove("weight_byte_ps"));
         self.0.extend(latency.keys().map(|key| format!("unknown key `latency.{key}`")));
         model
     }
 
     fn coefficients(&mut self, class: OpClass, mut table: Table) -> Coefficients {
-        let mut coefficients = Coefficients::default();
-        for (key, value) in Coefficients::NAMES.iter().zip(coefficients.as_mut_array()) {
-            *value = self.ps(&format!("latency.{}.{key}", class.name()), table.remove(*key));
-        }
-        self.0.extend(table.keys().map(|key| format!("unknown key `latency.{}.{key}`", class.name())));
-        coefficients
+        let key = |name: &str| format!("latency.{}.{name}", class.name());
+        let ps = Coefficients::NAMES.map(|name| self.ps(&key(name), table.remove(name)));
+        self.0.extend(table.keys().map(|name| format!("unknown key `{}`", key(name))));
+        Coefficients::from_array(ps)
     }
 
     /// Picoseconds; 0 where the key is missing.
@@ -181,10 +178,11 @@ fn head(text: &mut String, board: &Board) -> std::fmt::Result {
 }
 
 fn latencies(text: &mut String, model: &LatencyModel) -> std::fmt::Result {
-    writeln!(text, "\n[latency]\nresidual_ps = {}\nweight_byte_ps = {}", model.residual_ps, model.weight_byte_ps)?;
+    writeln!(text, "\n[latency]\nweight_byte_ps = {}", model.weight_byte_ps)?;
     for class in OpClass::ALL {
         writeln!(text, "\n[latency.{}]", class.name())?;
-        for (key, ps) in Coefficients::NAMES.iter().zip(model.class(class).as_array()) {
+        let named = Coefficients::NAMES.iter().zip(model.class(class).as_array());
+        for (key, ps) in named.filter(|&(_, ps)| ps > 0) {
             writeln!(text, "{key} = {ps}")?;
         }
     }
@@ -237,10 +235,10 @@ mod tests {
         let text = board()
             .to_text()
             .replace("ram_bytes = 100000", "ram_bytes = -1\nram = 5")
-            .replace("[latency.pool]", "[latency.pol]")
-            .replace("residual_ps = 11000", "residual_ps = 0.5");
+            .replace("[latency.max-pool]", "[latency.pol]")
+            .replace("weight_byte_ps = 0", "weight_byte_ps = 0.5");
         let problems = Board::parse(&text).unwrap_err().join("; ");
-        for word in ["`ram_bytes`", "`ram`", "latency.pool`", "`latency.pol`", "`latency.residual_ps`"] {
+        for word in ["`ram_bytes`", "`ram`", "latency.max-pool`", "`latency.pol`", "`latency.weight_byte_ps`"] {
             assert!(problems.contains(word), "{word} is missing in: {problems}");
         }
         assert!(Board::parse("").unwrap_err().len() > 5);
@@ -254,12 +252,9 @@ mod tests {
         }
 
         #[test]
-        fn any_coefficient_survives(ps in any::<[u32; 6]>(), class in 0..OpClass::COUNT) {
+        fn any_coefficient_survives(ps in any::<[u32; Coefficients::COUNT]>(), class in 0..OpClass::COUNT) {
             let mut board = board();
-            let target = board.profile.model.class_mut(OpClass::ALL[class]);
-            for (to, from) in target.as_mut_array().into_iter().zip(ps) {
-                *to = from;
-            }
+            *board.profile.model.class_mut(OpClass::ALL[class]) = Coefficients::from_array(ps);
             prop_assert_eq!(Board::parse(&board.to_text()), Ok(board));
         }
     }

@@ -216,13 +216,7 @@ fn at_clock(hertz: u64) -> anyhow::Result<LatencyModel> {
         bail!("a clock of 0 Hz");
     }
     // In the model one instruction takes 1000 ps.
-    let scale = |ps: u32| u32::try_from(u64::from(ps) * 1_000_000_000 / hertz).unwrap_or(u32::MAX);
-    let mut model = LatencyModel::CORTEX_M4;
-    for class in &mut model.classes {
-        class.as_mut_array().into_iter().for_each(|ps| *ps = scale(*ps));
-    }
-    (model.residual_ps, model.weight_byte_ps) = (scale(model.residual_ps), scale(model.weight_byte_ps));
-    Ok(model)
+    Ok(LatencyModel::CORTEX_M4.scaled(1_000_000_000, hertz))
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -1,0 +1,273 @@
+//! A bundle made to be measured: every class of step in many shapes, small enough for a Cortex-M0 with 16 KB of memory.
+//!
+//! All steps of a block read the block's input, so a block is a list of independent measurements. The weights are
+//! pseudo-random; all steps share them.
+
+use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, PlanParts, write};
+use stitchkit_runtime::bundle::{BundleError, ChannelTables, InPlace, Op, Placement, Quant, Step};
+use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+
+/// Elements of the bundle's input; every block gives them another shape.
+const INPUT: u16 = 1536;
+/// Elements of every plan's output.
+const OUTPUT: u16 = 4;
+/// Weights that a step may use.
+const WEIGHTS: usize = 56 << 10;
+/// Most elements that a step puts out.
+const MOST_OUTPUTS: usize = 3072;
+/// Most bytes of scratch of a step.
+const MOST_SCRATCH: usize = 3584;
+/// Most multiply-accumulates of a step, so that scalar boards finish in seconds.
+const MOST_MACS: u64 = 1_000_000;
+
+/// The input's rows and columns; the rest are channels.
+const GRIDS: [(u16, u16); 11] =
+    [(48, 32), (32, 16), (16, 16), (16, 8), (8, 8), (8, 6), (4, 8), (4, 4), (2, 2), (3, 1), (1, 1)];
+
+const LANDING: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
+const SUM: Add = Add { a_multiplier: 1 << 14, b_multiplier: 1 << 14, offset: 1 << 14, shift: 15, lo: -128, hi: 127 };
+
+/// The bundle's bytes.
+///
+/// # Errors
+/// None in practice; [`BundleError`] if the writer refuses the parts.
+pub fn bundle() -> Result<Vec<u8>, BundleError> {
+    let mut parts = empty();
+    for (h, w) in GRIDS {
+        let input = Shape::new(h, w, INPUT / (h * w));
+        let steps = steps(input);
+        let plan = plan(&parts, input, &steps);
+        parts.blocks.push(BlockParts { name: plan.path.clone(), input, steps });
+        parts.plans.push(plan);
+    }
+    parts.plans.sort_by_key(|plan| plan.cost);
+    write(&parts)
+}
+
+fn empty() -> BundleParts {
+    // Marsaglia's xorshift, so that the bundle is the same everywhere.
+    let mut state = 0x9E37_79B9u32;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as i8
+    };
+    let quant = Quant { scale: 1.0, zero_point: 0 };
+    let mut tables = vec![0; 256];
+    tables.extend([1 << 30; 256]);
+    tables.extend((0..256).map(|i| (1 << 16) >> (i / 8)));
+    BundleParts {
+        name: "shapes".to_owned(),
+        labels: Vec::new(),
+        input: Shape::new(1, 1, INPUT),
+        input_quant: quant,
+        output: Shape::new(1, 1, OUTPUT),
+        blocks: Vec::new(),
+        plans: Vec::new(),
+        weights: (0..WEIGHTS).map(|_| random().max(-127)).collect(),
+        tables,
+        shifts: vec![40; 256],
+        input_lut: Vec::new(),
+        golden: None,
+    }
+}
+
+const CHANNELS: ChannelTables = ChannelTables { bias: 0, multiplier: 256, shift: 0, landing: LANDING };
+/// Index of the softmax table.
+const EXPONENTIALS: u32 = 512;
+
+/// Steps over the block's input, the last of which gives the bundle's output.
+fn steps(input: Shape) -> Vec<Step> {
+    let mut list = List { input, steps: Vec::new(), clamps: u32::from(input.c) % 6 };
+    for channels in [4, 10, 16, 31, 64] {
+        list.conv([1, 1], 1, 0, channels, 1);
+    }
+    list.conv([1, 1], 2, 0, 16, 1);
+    for channels in [3, 8, 16, 32, 64] {
+        list.conv([3, 3], 1, 1, channels, 1);
+    }
+    list.conv([3, 3], 1, 0, 24, 1);
+    list.conv([3, 3], 2, 1, 16, 1);
+    list.conv([3, 3], 2, 0, 8, 1);
+    list.conv([5, 5], 1, 2, 6, 1);
+    list.conv([1, 3], 1, 0, 8, 1);
+    if input.c.is_multiple_of(6) {
+        list.conv([3, 3], 1, 1, input.c, input.c / 3);
+    }
+    for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (7, 1)] {
+        list.conv([kernel, kernel], stride, kernel / 2, input.c, input.c);
+    }
+    for (kernel, stride) in [(2, 2), (3, 2), (3, 1)] {
+        list.pool(kernel, stride);
+    }
+    list.everywhere();
+    list.elementwise();
+    list.push([0, 0], conv(input, Shape::new(1, 1, OUTPUT), Window::POINT, 1, None, i8::MIN));
+    list.steps
+}
+
+struct List {
+    input: Shape,
+    steps: Vec<Step>,
+    /// Convolutions so far.
+    clamps: u32,
+}
+
+fn conv(input: Shape, output: Shape, window: Window, groups: u16, residual: Option<Add>, lo: i8) -> Op {
+    let geometry = Conv2d { input, output, window, groups, pad_value: -128 };
+    let tables = ChannelTables { landing: Landing { lo, ..LANDING }, ..CHANNELS };
+    if groups > 1 && groups == input.c && groups == output.c {
+        return Op::Depthwise { geometry, weights: 0, tables, residual };
+    }
+    Op::Conv2d { geometry, weights: 0, tables, residual }
+}
+
+fn extent(input: u16, kernel: u8, stride: u8, pad: u8) -> Option<u16> {
+    let span = (input + 2 * u16::from(pad)).checked_sub(u16::from(kernel))?;
+    Some(span / u16::from(stride) + 1)
+}
+
+impl List {
+    fn push(&mut self, inputs: [u8; 2], op: Op) {
+        self.steps.push(Step { inputs, op });
+    }
+
+    /// Number of the latest step's output.
+    fn latest(&self) -> u8 {
+        self.steps.len() as u8
+    }
+
+    /// A convolution without and one with a residual, if they are within the limits. Clamps of all of int8 and narrower
+    /// ones take turns.
+    fn conv(&mut self, kernel: [u8; 2], stride: u8, pad: u8, channels: u16, groups: u16) {
+        let window = Window { kernel, stride: [stride; 2], pad: [pad; 2], dilation: [1, 1] };
+        let rows = extent(self.input.h, kernel[0], stride, pad);
+        let columns = extent(self.input.w, kernel[1], stride, pad);
+        let (Some(h), Some(w)) = (rows, columns) else { return };
+        let output = Shape::new(h, w, channels);
+        let op = conv(self.input, output, window, groups, None, if self.clamps % 3 == 0 { -100 } else { i8::MIN });
+        let weights = match op {
+            Op::Conv2d { geometry, .. } => geometry.taps() * usize::from(channels),
+            _ => usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels),
+        };
+        let fits = weights <= WEIGHTS && channels <= 256 && output.len() <= MOST_OUTPUTS;
+        if !fits || op.scratch_bytes() > MOST_SCRATCH || op.macs() > MOST_MACS {
+            return;
+        }
+        self.push([0, 0], op);
+        let lo = if self.clamps % 2 == 0 { i8::MIN } else { -100 };
+        let sum = Add { lo, ..SUM };
+        self.push([0, self.latest()], conv(self.input, output, window, groups, Some(sum), i8::MIN));
+        self.clamps += 1;
+    }
+
+    fn pool(&mut self, kernel: u8, stride: u8) {
+        let window = Window { kernel: [kernel; 2], stride: [stride; 2], pad: [0; 2], dilation: [1, 1] };
+        let extents = [self.input.h, self.input.w].map(|extent_in| extent(extent_in, kernel, stride, 0));
+        let [Some(h), Some(w)] = extents else { return };
+        self.pools(Pool2d { input: self.input, output: Shape::new(h, w, self.input.c), window });
+    }
+
+    /// Pools over all positions.
+    fn everywhere(&mut self) {
+        let kernel = [self.input.h, self.input.w].map(|extent| extent as u8);
+        let output = Shape::new(1, 1, self.input.c);
+        self.pools(Pool2d { input: self.input, output, window: Window { kernel, ..Window::POINT } });
+    }
+
+    fn pools(&mut self, pool: Pool2d) {
+        self.push([0, 0], Op::MaxPool(pool));
+        let (multiplier, shift) = (1 << 30, 34);
+        self.push([0, 0], Op::AvgPool { geometry: pool, input_zero_point: -128, multiplier, shift, landing: LANDING });
+    }
+
+    fn elementwise(&mut self) {
+        let shape = self.input;
+        self.push([0, 0], Op::Lut { shape, table: 0 });
+        self.push([self.latest(), 0], Op::Add { shape, add: SUM });
+        self.push([0, 0], Op::Softmax { shape, table: EXPONENTIALS });
+        for perm in [[1, 0, 2], [2, 0, 1], [0, 2, 1]] {
+            self.push([0, 0], Op::Transpose { input: shape, perm });
+        }
+        let column = Shape::new(shape.h, 1, shape.c);
+        let window = Window { kernel: [1, 1], stride: [1, shape.w as u8], ..Window::POINT };
+        self.push([0, 0], conv(shape, Shape { c: 8, ..column }, window, 1, None, i8::MIN));
+        let few = Shape { c: 8, ..column };
+        self.push([self.latest(), 0], Op::Softmax { shape: few, table: EXPONENTIALS });
+        let sums = self.latest() - 1;
+        self.push([self.latest(), 0], Op::Lut { shape: few, table: 0 });
+        self.push([self.latest(), sums], Op::Add { shape: few, add: SUM });
+    }
+}
+
+/// The plan over one block that is about to be added.
+fn plan(parts: &BundleParts, input: Shape, steps: &[Step]) -> PlanParts {
+    let layout = layout(steps);
+    let ends = layout.iter().zip(steps).map(|(at, step)| {
+        let output = at.output as usize + step.op.output().len();
+        if step.op.scratch_bytes() == 0 { output } else { at.scratch as usize + step.op.scratch_bytes() }
+    });
+    let arena_bytes = ends.max().unwrap_or(0) as u32;
+    let macs = steps.iter().map(|step| step.op.macs()).sum();
+    PlanParts {
+        stitch: parts.plans.len() as u32,
+        path: format!("{}x{}x{}", input.h, input.w, input.c),
+        blocks: vec![parts.blocks.len() as u16],
+        layout,
+        input_offset: 0,
+        arena_bytes,
+        arena_lower_bound_bytes: arena_bytes,
+        macs,
+        params: 0,
+        cost: steps.iter().map(|step| crate::compile::cost::instructions(&step.op)).sum(),
+        accuracy_ppm: 0,
+        float_accuracy_ppm: 0,
+        output_quant: parts.input_quant,
+    }
+}
+
+/// The input stays; outputs lie behind it, or one place further where a step reads what lies there.
+fn layout(steps: &[Step]) -> Vec<Placement> {
+    let near = u32::from(INPUT).next_multiple_of(16);
+    let far = near + (MOST_OUTPUTS as u32).next_multiple_of(16);
+    let mut places: Vec<u32> = Vec::new();
+    for step in steps {
+        let place_of = |value: u8| value.checked_sub(1).map_or(0, |at| places[usize::from(at)]);
+        let place = match step.op.in_place() {
+            InPlace::SecondInput => place_of(step.inputs[1]),
+            InPlace::FirstInputIfWanted if step.inputs[0] != 0 => place_of(step.inputs[0]),
+            _ if place_of(step.inputs[0]) == near => far,
+            _ => near,
+        };
+        places.push(place);
+    }
+    // Convolutions read the block's input, so they put out near; their scratch follows.
+    let scratch = |step: &Step| near + (step.op.output().len() as u32).next_multiple_of(16);
+    places.into_iter().zip(steps).map(|(output, step)| Placement { output, scratch: scratch(step) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
+    use stitchkit_runtime::profile::{OpClass, Work};
+
+    use super::*;
+
+    #[test]
+    fn every_class_is_there_and_a_small_board_can_run_it() {
+        let bytes = AlignedBytes::copy_of(&bundle().unwrap());
+        let bundle = Bundle::parse(bytes.as_slice()).unwrap();
+        let steps: Vec<Work> = bundle
+            .plans()
+            .flat_map(|plan| bundle.steps_of(&plan).map(|placed| Work::of(&placed.step.op)).collect::<Vec<_>>())
+            .collect();
+        let classes: BTreeSet<&str> = steps.iter().map(|work| work.class.name()).collect();
+        assert_eq!(classes.len(), OpClass::COUNT);
+        assert!(steps.iter().any(|work| work.residual_outputs > 0));
+        assert!(bundle.plans().all(|plan| plan.arena_bytes <= 10 * 1024));
+        assert!(bundle.len_bytes() <= 96 * 1024);
+    }
+}

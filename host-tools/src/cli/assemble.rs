@@ -215,7 +215,6 @@ fn at_clock(hertz: u64) -> anyhow::Result<LatencyModel> {
     if hertz == 0 {
         bail!("a clock of 0 Hz");
     }
-    // In the model one instruction takes 1000 ps.
     Ok(LatencyModel::CORTEX_M4.scaled(1_000_000_000, hertz))
 }
 

@@ -10,6 +10,7 @@ mod place;
 pub mod random_graph;
 pub mod resnet8;
 pub mod streaming;
+pub mod tiny;
 
 /// A 32-bit xorshift generator (Marsaglia's 13, 17, 5), so that fixtures are the same everywhere.
 #[derive(Debug, Clone)]

@@ -7,9 +7,9 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_tests::builder::infer;
 use stitchkit_tests::streaming::stream_all_plans;
-use stitchkit_tests::{every_op, logits, resnet8};
+use stitchkit_tests::{every_op, logits, resnet8, tiny};
 
-const USAGE: &str = "usage: board-files bundle resnet8|every-op OUT
+const USAGE: &str = "usage: board-files bundle resnet8|dscnn|mobilenetv1|autoencoder|every-op OUT
        board-files inputs BUNDLE COUNT OUT
        board-files logits BUNDLE INPUTS OUT-PREFIX
        board-files table BUNDLE
@@ -21,6 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["bundle", "resnet8", out] => std::fs::write(out, resnet8::bundle()?)?,
+        ["bundle", "dscnn", out] => std::fs::write(out, tiny::dscnn()?)?,
+        ["bundle", "mobilenetv1", out] => std::fs::write(out, tiny::mobilenetv1()?)?,
+        ["bundle", "autoencoder", out] => std::fs::write(out, tiny::autoencoder()?)?,
         ["bundle", "every-op", out] => std::fs::write(out, every_op::bundle()?)?,
         ["inputs", bundle, count, out] => {
             let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);

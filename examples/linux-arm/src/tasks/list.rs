@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use stitchkit_runtime::bundle::{Bundle, Plan};
-use stitchkit_runtime::select::{Limits, Speed, Verdict, judge, select};
+use stitchkit_runtime::select::{Limits, Predict, Speed, Verdict, judge, select};
 
 use super::{limits, limits_json, percent, speed, time};
 use crate::args::{Args, Style};
@@ -24,8 +24,8 @@ pub fn list(args: &Args, bundle: &Bundle<'_>, output: &mut impl Write) -> Result
     }
 }
 
-fn verdict(plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> &'static str {
-    match judge(plan, limits, speed) {
+fn verdict(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> &'static str {
+    match judge(bundle, plan, limits, speed) {
         Verdict::Fits => "fits",
         Verdict::TooMuchRam => "too much memory",
         Verdict::TooSlow => "too slow",
@@ -49,14 +49,14 @@ fn print_text(
     writeln!(output, "plan  arena bytes        MACs  accuracy  predicted  limits           path")?;
     for (index, plan) in (0..).zip(bundle.plans()) {
         let mark = if chosen == Some(index) { '*' } else { ' ' };
-        let predicted = speed.map_or_else(|| "-".into(), |s| time(s.predict_us(plan.cost)));
+        let predicted = speed.plan_us(bundle, &plan).map_or_else(|| "-".into(), time);
         writeln!(
             output,
             "{index:>4}{mark} {:>11} {:>11}  {:>8}  {predicted:>9}  {:<15}  {}",
             plan.arena_bytes,
             plan.macs,
             percent(plan.accuracy_ppm),
-            verdict(&plan, limits, speed),
+            verdict(bundle, &plan, limits, speed),
             plan.path,
         )?;
     }
@@ -83,8 +83,8 @@ fn print_json(
             ("params", plan.params.to_string()),
             ("cost", plan.cost.to_string()),
             ("accuracy_ppm", plan.accuracy_ppm.to_string()),
-            ("predicted_us", json::optional(speed.map(|s| s.predict_us(plan.cost)))),
-            ("verdict", json::string(verdict(&plan, limits, speed))),
+            ("predicted_us", json::optional(speed.plan_us(bundle, &plan))),
+            ("verdict", json::string(verdict(bundle, &plan, limits, speed))),
         ])
     };
     let report = json::object([

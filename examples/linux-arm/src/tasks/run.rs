@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use memmap2::Mmap;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
-use stitchkit_runtime::select::{Choice, Limits, SelectError, Speed, Verdict, judge, select};
+use stitchkit_runtime::select::{Choice, Limits, Predict, SelectError, Speed, Verdict, judge, select};
 
 use super::{limits, limits_json, percent, plan, speed, time};
 use crate::args::{Args, Backend, Style};
@@ -68,8 +68,8 @@ fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>
         });
     };
     let plan = plan(bundle, index)?;
-    let latency_us = speed.map(|s| s.predict_us(plan.cost));
-    match judge(&plan, limits, speed) {
+    let latency_us = speed.plan_us(bundle, &plan);
+    match judge(bundle, &plan, limits, speed) {
         Verdict::Fits => {
             Ok(Choice { plan: index, arena_bytes: plan.arena_bytes, accuracy_ppm: plan.accuracy_ppm, latency_us })
         }

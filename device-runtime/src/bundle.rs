@@ -208,7 +208,7 @@ impl<'a> Bundle<'a> {
     /// The plan's steps with their places in the arena, in order of execution.
     #[must_use]
     pub const fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
-        Steps::new(*self, *plan)
+        Steps::new(self, plan)
     }
 
     /// True if weights and tables are mapped into memory: always, unless the bundle belongs to a [`StreamedBundle`].

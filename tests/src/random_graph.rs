@@ -78,7 +78,7 @@ fn block(b: &mut Builder, rng: &mut Rng, input: Shape, extents: Extents) -> (u16
 
 /// A convolution from `input` to `output` extents, whose windows may reach outside the input on every side.
 fn convolution(b: &mut Builder, rng: &mut Rng, input: Shape, output: Shape, residual: Option<Add>) -> Op {
-    let groups: Vec<u16> = (1..=input.c).filter(|g| input.c % g == 0 && output.c % g == 0).collect();
+    let groups: Vec<u16> = (1..=input.c).filter(|&g| input.c.is_multiple_of(g) && output.c.is_multiple_of(g)).collect();
     let groups = groups[usize::from(below(rng, groups.len() as u16)) - 1];
     let geometry = Conv2d { input, output, window: window(rng, input, output), groups, pad_value: -128 };
     b.conv(geometry, if residual.is_some() { SIGNED } else { RECTIFIED }, residual)

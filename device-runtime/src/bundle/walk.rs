@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use super::layout::{u16_at, u32_at};
-use super::records::{Placement, Plan, Step};
-use super::{Bundle, PlanFault};
+use super::records::{Block, Placement, Plan, Step};
+use super::{Bundle, PlanFault, RecordList};
 
 /// One step of a plan, resolved to ranges of the arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,11 @@ pub struct PlacedStep {
 /// Iterator over the [`PlacedStep`]s of a plan. On a checked bundle it yields no error.
 #[derive(Debug, Clone)]
 pub struct Steps<'a> {
-    bundle: Bundle<'a>,
-    plan: Plan<'a>,
+    blocks: RecordList<'a>,
+    steps: RecordList<'a>,
+    plan_blocks: &'a [u8],
+    layout: &'a [u8],
+    arena_bytes: u32,
     /// Position in the plan's block list.
     block_at: usize,
     /// Step within that block.
@@ -39,16 +42,24 @@ pub struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    pub(super) const fn new(bundle: Bundle<'a>, plan: Plan<'a>) -> Self {
-        Self { bundle, plan, block_at: 0, step_at: 0, base: 0, block_input: plan.input_offset }
+    /// Keeps only what it walks through: a copy of the bundle would take several hundred bytes of stack.
+    pub(super) const fn new(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Self {
+        Self {
+            blocks: bundle.blocks,
+            steps: bundle.steps,
+            plan_blocks: plan.blocks,
+            layout: plan.layout,
+            arena_bytes: plan.arena_bytes,
+            block_at: 0,
+            step_at: 0,
+            base: 0,
+            block_input: plan.input_offset,
+        }
     }
 
     fn placement(&self, ordinal: usize) -> Option<Placement> {
         let at = ordinal.checked_mul(8)?;
-        Some(Placement {
-            output: u32_at(self.plan.layout, at)?,
-            scratch: u32_at(self.plan.layout, at.checked_add(4)?)?,
-        })
+        Some(Placement { output: u32_at(self.layout, at)?, scratch: u32_at(self.layout, at.checked_add(4)?)? })
     }
 
     /// Offset of value `value` of the current block.
@@ -61,7 +72,7 @@ impl<'a> Steps<'a> {
 
     fn place(&self, block: u16, index: u16, step: Step) -> Result<PlacedStep, PlanFault> {
         let placement = self.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
-        let arena_bytes = self.plan.arena_bytes as usize;
+        let arena_bytes = self.arena_bytes as usize;
         let within = |offset: u32, len: usize| {
             let range = super::range(offset, len).ok_or(PlanFault::OutsideArena)?;
             if range.end <= arena_bytes { Ok(range) } else { Err(PlanFault::OutsideArena) }
@@ -88,10 +99,10 @@ impl<'a> Steps<'a> {
 
     /// The next step; `Ok(None)` after the last.
     pub(super) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
-        let Some(block_index) = u16_at(self.plan.blocks, self.block_at * 2) else { return Ok(None) };
-        let block = self.bundle.block(block_index).ok_or(PlanFault::Blocks)?;
+        let Some(block_index) = u16_at(self.plan_blocks, self.block_at * 2) else { return Ok(None) };
+        let block: Block<'_> = self.blocks.get(block_index).ok_or(PlanFault::Blocks)?;
         let index = block.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
-        let step = self.bundle.step(index).ok_or(PlanFault::Blocks)?;
+        let step = self.steps.get(index).ok_or(PlanFault::Blocks)?;
         let placed = self.place(block_index, index, step)?;
         self.step_at += 1;
         if self.step_at >= block.steps {

@@ -146,7 +146,7 @@ impl Strip<'_> {
             // SAFETY: the strips hold the columns of `count` windows, and `to` leads over `count` places of four bytes.
             unsafe { row_of_windows(group, &slots, &walk) };
             if !direct {
-                for (place, values) in places.chunks_mut(channels).zip(values.as_chunks::<4>().0) {
+                for (place, values) in places.chunks_mut(channels.max(1)).zip(values.as_chunks::<4>().0) {
                     self.finish.store(values, place);
                 }
             }

@@ -50,8 +50,13 @@ fn main() -> ! {
     let mut meter = Meter { clock, scale };
     let window_bytes = args.number("window").map_or(WINDOW_BYTES, |bytes| bytes as usize);
     let result = run(window_bytes, memory.arena, &mut meter);
-    say!("stack: {} of {} bytes used", memory.stack.used_bytes(), board::STACK_BYTES);
+    let used_bytes = memory.stack.used_bytes();
+    say!("stack: {used_bytes} of {} bytes used", board::STACK_BYTES);
     match result {
+        Ok(()) if used_bytes >= board::STACK_BYTES => {
+            say!("streamed: the stack margin is used up");
+            host::exit(1)
+        }
         Ok(()) => {
             say!("streamed: all well");
             host::exit(0)
@@ -158,7 +163,9 @@ fn fill(input: &mut [i8]) {
     input.iter_mut().zip(0u32..).for_each(|(to, i)| *to = (i.wrapping_mul(0x9E37_79B9) >> 24) as i8);
 }
 
-/// Instructions of one inference in place, and the length of its output.
+/// Instructions of one inference in place, and the length of its output. Not inlined, nor is the next, so that their frames do not
+/// add up.
+#[inline(never)]
 fn run_in_place(
     bundle: &Bundle<'_>,
     plan: u16,
@@ -175,6 +182,7 @@ fn run_in_place(
 }
 
 /// Instructions of one streamed inference, whose output must be `want`.
+#[inline(never)]
 fn run_streamed(
     bundle: &StreamedBundle<'_>,
     source: impl Source,

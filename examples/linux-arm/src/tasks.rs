@@ -4,27 +4,31 @@ mod list;
 mod run;
 mod verify;
 
+pub use list::plan_json;
+
 use std::io::Write;
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use stitchkit_runtime::board::SystemClock;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
 use stitchkit_runtime::select::{Limits, Speed, probe};
 
 use crate::args::{Args, Task};
+use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
+use crate::runner::How;
 use crate::{json, machine};
 
 /// Does what the command line asks.
 ///
 /// # Errors
 /// Any [`Failure`].
-pub fn run(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+pub fn run(args: &Args, file: &Arc<BundleFile>, output: &mut impl Write) -> Result<(), Failure> {
+    let bundle = &Bundle::parse((**file).as_ref()).map_err(|error| Failure::at(file.path(), error))?;
     match args.task {
-        Task::Run => run::run(args, bytes, bundle, output),
+        Task::Run => run::run(args, file, bundle, output),
         Task::List => list::list(args, bundle, output),
-        Task::Verify => verify::verify(args, bytes, bundle, output),
+        Task::Verify => verify::verify(args, file, bundle, output),
     }
 }
 
@@ -38,13 +42,20 @@ fn limits(args: &Args) -> Limits {
     }
 }
 
-/// Measures the speed if a deadline makes it matter. Times the cheapest plan in the step loop; both backends call the same
-/// kernels.
+/// Measures the speed if a deadline makes it matter.
 fn speed(bundle: &Bundle<'_>, limits: &Limits) -> Result<Option<Speed>, Failure> {
-    if limits.deadline_us.is_none() {
-        return Ok(None);
+    match limits.deadline_us {
+        Some(_) => measure_speed(bundle, limits.ram_bytes),
+        None => Ok(None),
     }
-    let in_memory = |plan: &Plan<'_>| plan.arena_bytes <= limits.ram_bytes;
+}
+
+/// Times the cheapest plan that fits in the step loop; both backends call the same kernels. `None` if no plan fits.
+///
+/// # Errors
+/// [`Failure::Failed`] if it cannot be timed.
+pub fn measure_speed(bundle: &Bundle<'_>, ram_bytes: u32) -> Result<Option<Speed>, Failure> {
+    let in_memory = |plan: &Plan<'_>| plan.arena_bytes <= ram_bytes;
     let Some(cheapest) = bundle.plans().find(in_memory) else {
         return Ok(None);
     };
@@ -52,10 +63,9 @@ fn speed(bundle: &Bundle<'_>, limits: &Limits) -> Result<Option<Speed>, Failure>
     probe(bundle, arena.as_mut_slice(), &mut SystemClock::default()).map(Some).map_err(Failure::because)
 }
 
-/// The plan of that index, or what the bundle holds instead.
-fn plan<'b>(bundle: &Bundle<'b>, index: u16) -> Result<Plan<'b>, Failure> {
-    let last = bundle.plan_count().saturating_sub(1);
-    bundle.plan(index).ok_or_else(|| Failure::Failed(format!("no plan {index}: the bundle holds plans 0 to {last}")))
+/// The executor and kernels asked for.
+fn how(args: &Args) -> Result<How, Failure> {
+    How::new(args.backend, args.isa.as_deref())
 }
 
 /// Limits and speed as JSON.

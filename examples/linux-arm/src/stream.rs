@@ -6,8 +6,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stitchkit_runtime::bundle::Bundle;
-
 use crate::answer::{self, Answer};
 use crate::args::{StreamArgs, Style};
 use crate::failure::Failure;
@@ -30,7 +28,7 @@ pub fn run(args: &StreamArgs, output: &mut impl Write) -> Result<(), Failure> {
     loop {
         let view = service.view();
         let file = &view.generation.file;
-        let bundle = Bundle::parse((**file).as_ref()).map_err(|error| Failure::at(file.path(), error))?;
+        let bundle = view.generation.parse().map_err(|refusal| Failure::at(file.path(), refusal))?;
         let mut engine = Engine::new(&service, &view, &bundle);
         loop {
             let frame = match pending.take() {

@@ -169,7 +169,7 @@ fn a_bundle_changed_in_place_is_noticed_and_not_used() {
     let path = folder.write("b.stk", &good);
     let server = Server::start(&path, &[]);
     assert_eq!(server.post("/v1/infer", &[0; INPUT_BYTES]).status, 200);
-    for contents in [&good[..100], &[0; 4000]] {
+    for contents in [&good[..100], &[0; 4000], &[]] {
         fs::write(&path, contents).unwrap();
         let refused = server.post("/v1/infer", &[0; INPUT_BYTES]);
         assert_eq!((refused.status, refused.field("error")), (503, "\"bundle_changed\""));

@@ -3,7 +3,6 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use stitchkit_runtime::bundle::Bundle;
 use stitchkit_runtime::select::Limits;
 
 use super::Server;
@@ -115,9 +114,9 @@ fn plans(server: &Server) -> Response {
     let args = server.service.args();
     let limits =
         Limits { ram_bytes: view.ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent };
-    let bundle = match Bundle::parse((*view.generation.file).as_ref()) {
-        Ok(bundle) if view.generation.file.is_unchanged() => bundle,
-        _ => return Response::error(503, Refusal::Changed.kind(), &Refusal::Changed.to_string()),
+    let bundle = match view.generation.parse() {
+        Ok(bundle) => bundle,
+        Err(refusal) => return Response::error(503, refusal.kind(), &refusal.to_string()),
     };
     let speed = view.generation.speed;
     let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(index, &plan, limits, speed));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stitchkit_runtime::bundle::{Bundle, Plan};
 use stitchkit_runtime::select::{Limits, SelectError, Speed};
 
-use super::choose;
+use super::{Refusal, choose};
 use crate::args::ServiceArgs;
 use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
@@ -69,6 +69,17 @@ impl Generation {
         let plans = bundle.plans().map(|plan| count_of(&plan, before)).collect();
         let name = bundle.meta().name.to_owned();
         Ok(Self { number: before.map_or(1, |b| b.number + 1), file, name, speed, plans, rungs })
+    }
+
+    /// The bundle, for one thread. The file is looked at first: a map of a file that was truncated must not be read.
+    ///
+    /// # Errors
+    /// [`Refusal::Changed`] if the file was changed in place.
+    pub fn parse(&self) -> Result<Bundle<'_>, Refusal> {
+        if !self.file.is_unchanged() {
+            return Err(Refusal::Changed);
+        }
+        Bundle::parse((*self.file).as_ref()).map_err(|_| Refusal::Changed)
     }
 
     /// The limit and plan `level` steps down, or the lowest.

@@ -141,9 +141,7 @@ struct Chosen {
 fn choose(bundle: &Bundle<'_>, memory: Limits, deadline: Deadline, speed: Speed) -> Result<Chosen, Fault> {
     let limits = Limits { deadline_us: deadline.us(), ..memory };
     match select(bundle, limits, Some(speed)) {
-        Ok(choice) => {
-            Ok(Chosen { plan: choice.plan, predicted_us: choice.latency_us.unwrap_or(0), is_in_time: true })
-        }
+        Ok(choice) => Ok(Chosen { plan: choice.plan, predicted_us: choice.latency_us.unwrap_or(0), is_in_time: true }),
         Err(SelectError::DeadlineTooShort { fastest_us, .. }) => {
             let limits = Limits { deadline_us: Some(fastest_us), margin_percent: 0, ..memory };
             let choice = select(bundle, limits, Some(speed)).map_err(Fault::Select)?;

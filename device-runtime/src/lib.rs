@@ -14,11 +14,11 @@
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! ```no_run
-//! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, select}};
+//! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, Unmeasured, select}};
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! static BUNDLE: &[u8] = &[]; // 16-byte aligned, in flash
 //! let bundle = Bundle::parse(BUNDLE)?;
-//! let plan = select(&bundle, Limits { ram_bytes: 64 * 1024, ..Limits::NONE }, None)?.plan;
+//! let plan = select(&bundle, Limits { ram_bytes: 64 * 1024, ..Limits::NONE }, Unmeasured)?.plan;
 //! let mut arena = AlignedArena::<{ 64 * 1024 }>::new();
 //! let mut executor = Executor::new(&bundle, plan, arena.as_mut())?;
 //! executor.input()?.fill(0);

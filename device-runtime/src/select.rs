@@ -1,7 +1,9 @@
 //! From limits and measurements to a plan.
 
+mod predict;
 mod probe;
 
+pub use predict::{Predict, Unmeasured};
 pub use probe::{ProbeError, Speed, probe};
 
 use core::fmt;
@@ -43,7 +45,7 @@ pub struct Choice {
     pub arena_bytes: u32,
     /// Its accuracy, parts per million.
     pub accuracy_ppm: u32,
-    /// Predicted time of one inference; `None` without a speed.
+    /// Predicted time of one inference; `None` where nothing is known about the board.
     pub latency_us: Option<u64>,
 }
 
@@ -66,7 +68,7 @@ pub enum SelectError {
         /// The deadline less its margin.
         usable_us: u64,
     },
-    /// A deadline was given but no speed to predict with.
+    /// A deadline was given but nothing to predict with.
     SpeedUnknown,
 }
 
@@ -98,38 +100,38 @@ pub enum Verdict {
     TooSlow,
 }
 
-/// Judges one plan.
+/// Judges one plan. With a deadline and no prediction, a plan is too slow.
 #[must_use]
-pub fn judge(plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> Verdict {
+pub fn judge(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> Verdict {
     if plan.arena_bytes > limits.ram_bytes {
         return Verdict::TooMuchRam;
     }
-    match (limits.usable_us(), speed) {
-        (Some(usable), Some(speed)) if speed.predict_us(plan.cost) > usable => Verdict::TooSlow,
-        (Some(_), None) => Verdict::TooSlow,
-        _ => Verdict::Fits,
+    let Some(usable_us) = limits.usable_us() else { return Verdict::Fits };
+    match predict.plan_us(bundle, plan) {
+        Some(us) if us <= usable_us => Verdict::Fits,
+        _ => Verdict::TooSlow,
     }
 }
 
 /// The most accurate plan inside the limits; of equally accurate ones the cheapest.
 ///
+/// `predict` is a measured [`Speed`], a fitted [`LatencyModel`](crate::profile::LatencyModel), an `Option` of either, or
+/// [`Unmeasured`].
+///
 /// # Errors
 /// [`SelectError`] with the nearest miss.
-pub fn select(bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> Result<Choice, SelectError> {
-    if limits.deadline_us.is_some() && speed.is_none() {
-        return Err(SelectError::SpeedUnknown);
-    }
+pub fn select(bundle: &Bundle<'_>, limits: Limits, predict: impl Predict) -> Result<Choice, SelectError> {
     let mut best: Option<(u16, Plan<'_>)> = None;
-    for (index, plan) in bundle.plans().enumerate() {
-        if judge(&plan, limits, speed) != Verdict::Fits {
+    for (index, plan) in (0..).zip(bundle.plans()) {
+        if judge(bundle, &plan, limits, &predict) != Verdict::Fits {
             continue;
         }
         if best.is_none_or(|(_, held)| is_better(&plan, &held)) {
-            best = Some((index as u16, plan));
+            best = Some((index, plan));
         }
     }
     let Some((index, plan)) = best else {
-        let miss = nearest_miss(bundle, limits, speed);
+        let miss = nearest_miss(bundle, limits, &predict);
         warning!("select: no plan fits {} bytes: {}", limits.ram_bytes, miss);
         return Err(miss);
     };
@@ -137,7 +139,7 @@ pub fn select(bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> Resu
         plan: index,
         arena_bytes: plan.arena_bytes,
         accuracy_ppm: plan.accuracy_ppm,
-        latency_us: speed.map(|s| s.predict_us(plan.cost)),
+        latency_us: predict.plan_us(bundle, &plan),
     };
     info!("select: {} of {} plans, {} bytes usable", choice, bundle.plan_count(), limits.ram_bytes);
     Ok(choice)
@@ -148,16 +150,15 @@ fn is_better(plan: &Plan<'_>, held: &Plan<'_>) -> bool {
     (plan.accuracy_ppm, core::cmp::Reverse(plan.cost)) > (held.accuracy_ppm, core::cmp::Reverse(held.cost))
 }
 
-fn nearest_miss(bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> SelectError {
+fn nearest_miss(bundle: &Bundle<'_>, limits: Limits, predict: &impl Predict) -> SelectError {
     let smallest_bytes = bundle.plans().map(|p| p.arena_bytes).min().unwrap_or(0);
     if smallest_bytes > limits.ram_bytes {
         return SelectError::RamTooSmall { smallest_bytes, available_bytes: limits.ram_bytes };
     }
     let in_memory = bundle.plans().filter(|p| p.arena_bytes <= limits.ram_bytes);
-    let fastest = in_memory.map(|p| p.cost).min().unwrap_or(0);
-    SelectError::DeadlineTooShort {
-        fastest_us: speed.map_or(0, |s| s.predict_us(fastest)),
-        usable_us: limits.usable_us().unwrap_or(0),
+    match (in_memory.filter_map(|p| predict.plan_us(bundle, &p)).min(), limits.usable_us()) {
+        (Some(fastest_us), Some(usable_us)) => SelectError::DeadlineTooShort { fastest_us, usable_us },
+        _ => SelectError::SpeedUnknown,
     }
 }
 
@@ -180,4 +181,18 @@ pub fn ladder(bundle: &Bundle<'_>, ram_bytes: u32) -> Vec<u16, MAX_LADDER> {
         }
     }
     rungs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_is_kept_below_the_deadline() {
+        let limits = |deadline_us, margin_percent| Limits { deadline_us, margin_percent, ..Limits::NONE };
+        assert_eq!(limits(Some(1000), 10).usable_us(), Some(900));
+        assert_eq!(limits(Some(7), 0).usable_us(), Some(7));
+        assert_eq!(limits(Some(u64::MAX), 100).usable_us(), Some(0));
+        assert_eq!(limits(None, 10).usable_us(), None);
+    }
 }

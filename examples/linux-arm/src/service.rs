@@ -10,6 +10,7 @@ mod generation;
 mod metrics;
 mod pressure;
 mod refusal;
+mod times;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -42,20 +42,13 @@ fn limits(args: &Args) -> Limits {
     }
 }
 
-/// Measures the speed if a deadline makes it matter.
+/// Measures the speed if a deadline makes it matter. Times the cheapest plan in the step loop; both backends call the same
+/// kernels.
 fn speed(bundle: &Bundle<'_>, limits: &Limits) -> Result<Option<Speed>, Failure> {
-    match limits.deadline_us {
-        Some(_) => measure_speed(bundle, limits.ram_bytes),
-        None => Ok(None),
+    if limits.deadline_us.is_none() {
+        return Ok(None);
     }
-}
-
-/// Times the cheapest plan that fits in the step loop; both backends call the same kernels. `None` if no plan fits.
-///
-/// # Errors
-/// [`Failure::Failed`] if it cannot be timed.
-pub fn measure_speed(bundle: &Bundle<'_>, ram_bytes: u32) -> Result<Option<Speed>, Failure> {
-    let in_memory = |plan: &Plan<'_>| plan.arena_bytes <= ram_bytes;
+    let in_memory = |plan: &Plan<'_>| plan.arena_bytes <= limits.ram_bytes;
     let Some(cheapest) = bundle.plans().find(in_memory) else {
         return Ok(None);
     };

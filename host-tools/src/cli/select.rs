@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use stitchkit_runtime::bundle::{Bundle, Plan};
-use stitchkit_runtime::select::{Speed, Verdict, judge};
+use stitchkit_runtime::select::{Predict, Verdict, judge};
 
 use super::Ui;
 use super::bundle_file::BundleFile;
@@ -55,7 +55,10 @@ impl Command {
         let chosen = choice.as_ref().ok().map(|c| c.plan);
         let rows: Vec<Row> = (0..bundle.plan_count())
             .filter_map(|id| bundle.plan(id).map(|plan| (id, plan)))
-            .map(|(id, plan)| row(id, &plan, speed, verdict(chosen, id, judge(&plan, limits, speed))))
+            .map(|(id, plan)| {
+                let verdict = verdict(chosen, id, judge(&bundle, &plan, limits, speed));
+                row(id, &plan, speed.plan_us(&bundle, &plan), verdict)
+            })
             .collect();
         let plan = chosen.and_then(|id| bundle.plan(id));
         let report = Report {
@@ -75,13 +78,13 @@ impl Command {
     }
 }
 
-fn row(id: u16, plan: &Plan<'_>, speed: Option<Speed>, verdict: &'static str) -> Row {
+fn row(id: u16, plan: &Plan<'_>, predicted_latency_us: Option<u64>, verdict: &'static str) -> Row {
     Row {
         id,
         path: plan.path.to_owned(),
         accuracy: ppm_share(plan.accuracy_ppm),
         arena_bytes: plan.arena_bytes,
-        predicted_latency_us: speed.map(|s| s.predict_us(plan.cost)),
+        predicted_latency_us,
         verdict,
     }
 }

@@ -118,8 +118,8 @@ fn plans(server: &Server) -> Response {
         Ok(bundle) => bundle,
         Err(refusal) => return Response::error(503, refusal.kind(), &refusal.to_string()),
     };
-    let speed = view.generation.speed;
-    let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(index, &plan, limits, speed));
+    let times = &view.generation.times;
+    let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(&bundle, index, &plan, limits, times));
     let body = json::object([
         ("schema_version", "1".into()),
         ("bundle", json::string(&view.generation.name)),

@@ -66,9 +66,11 @@ impl<'b> Engine<'b> {
         let mut logits = Vec::new();
         let start = Instant::now();
         self.run(choice.plan, &input, &mut logits).map_err(|f| Refusal::Failed(f.message().unwrap_or_default()))?;
+        let inference_us = micros(start);
         let plan = self.bundle.plan(choice.plan).ok_or(Refusal::Changed)?;
+        self.view.generation.times.note(&plan, inference_us);
         Ok(Answer {
-            inference_us: micros(start),
+            inference_us,
             queue_us,
             deadline_us,
             generation: self.view.generation.number,
@@ -104,10 +106,11 @@ impl<'b> Engine<'b> {
             deadline_us,
             margin_percent: self.service.args().margin_percent,
         };
-        let speed = self.view.generation.speed;
+        let times = &self.view.generation.times;
         let left_us = deadline_us.map(|us| us.saturating_sub(queue_us));
-        choose(self.bundle, limits(left_us), speed).map_err(|miss| {
-            match choose(self.bundle, limits(deadline_us), speed) {
+        choose(self.bundle, limits(left_us), times).map_err(|miss| {
+            times.note_none();
+            match choose(self.bundle, limits(deadline_us), times) {
                 Ok(_) => Refusal::Late(miss),
                 Err(miss) => Refusal::Deadline(miss),
             }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stitchkit_runtime::bundle::{Bundle, Plan};
-use stitchkit_runtime::select::{Limits, SelectError, Speed};
+use stitchkit_runtime::select::{Limits, SelectError};
 
+use super::times::{Measured, Times};
 use super::{Refusal, choose};
 use crate::args::ServiceArgs;
 use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
 use crate::runner::{How, Runner};
-use crate::tasks::measure_speed;
 
 /// One load of the bundle.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub struct Generation {
     pub file: Arc<BundleFile>,
     /// Name of the bundle.
     pub name: String,
-    /// Speed of this machine: the lowest that the probe or one of the plans to move between showed.
-    pub speed: Option<Speed>,
+    /// How long plans take here.
+    pub times: Times,
     /// Every plan, by index.
     pub plans: Vec<PlanCount>,
     /// From the plan of the configured limits down to the smallest; never empty.
@@ -50,7 +50,8 @@ pub struct Rung {
 }
 
 impl Generation {
-    /// Opens the bundle, checks it, finds the plans to move between, runs its golden vectors and measures the speed.
+    /// Opens the bundle, checks it, runs the golden vectors of every plan inside the memory limit, times these plans, and finds
+    /// those to move between.
     ///
     /// # Errors
     /// [`Failure::Limits`] if no plan meets the limits, [`Failure::Failed`] if the bundle is damaged or golden vectors come
@@ -58,17 +59,18 @@ impl Generation {
     pub fn load(args: &ServiceArgs, how: How, ram_bytes: u32, before: Option<&Self>) -> Result<Self, Failure> {
         let file = Arc::new(BundleFile::open(&args.bundle, args.storage)?);
         let bundle = Bundle::parse((*file).as_ref()).map_err(|error| Failure::at(&args.bundle, error))?;
-        let mut speed = measure_speed(&bundle, ram_bytes)?;
-        let limits = Limits { ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent };
-        let rungs = rungs(&bundle, limits, speed)
-            .map_err(|error| Failure::Limits(format!("{}: {error}", args.bundle.display())))?;
-        for rung in &rungs {
-            let found = check(&bundle, &file, how, Rung { ram_bytes, ..*rung })?;
-            speed = speed.map(|known| Speed { cost_per_second: known.cost_per_second.min(found.cost_per_second) });
+        let mut measured = Vec::new();
+        for (index, plan) in (0..).zip(bundle.plans()).filter(|(_, plan)| plan.arena_bytes <= ram_bytes) {
+            let ns = check(&bundle, &file, how, Rung { ram_bytes, plan: index })?;
+            measured.push(Measured { stitch: plan.stitch, ns });
         }
+        let times = Times::new(measured);
+        let limits = Limits { ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent };
+        let rungs = rungs(&bundle, limits, &times)
+            .map_err(|error| Failure::Limits(format!("{}: {error}", args.bundle.display())))?;
         let plans = bundle.plans().map(|plan| count_of(&plan, before)).collect();
         let name = bundle.meta().name.to_owned();
-        Ok(Self { number: before.map_or(1, |b| b.number + 1), file, name, speed, plans, rungs })
+        Ok(Self { number: before.map_or(1, |b| b.number + 1), file, name, times, plans, rungs })
     }
 
     /// The bundle, for one thread. The file is looked at first: a map of a file that was truncated must not be read.
@@ -108,23 +110,23 @@ fn count_of(plan: &Plan<'_>, before: Option<&Generation>) -> PlanCount {
 }
 
 /// The plan inside the limits, then the one chosen with less memory than it takes, and so on.
-fn rungs(bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>) -> Result<Vec<Rung>, SelectError> {
-    let first = choose(bundle, limits, speed)?;
+fn rungs(bundle: &Bundle<'_>, limits: Limits, times: &Times) -> Result<Vec<Rung>, SelectError> {
+    let first = choose(bundle, limits, times)?;
     let mut rungs = vec![Rung { ram_bytes: limits.ram_bytes, plan: first.plan }];
     let mut arena_bytes = first.arena_bytes;
-    while let Ok(next) = choose(bundle, Limits { ram_bytes: arena_bytes.saturating_sub(1), ..limits }, speed) {
+    while let Ok(next) = choose(bundle, Limits { ram_bytes: arena_bytes.saturating_sub(1), ..limits }, times) {
         rungs.push(Rung { ram_bytes: next.arena_bytes, plan: next.plan });
         arena_bytes = next.arena_bytes;
     }
     Ok(rungs)
 }
 
-/// Runs that a plan's speed is the fastest of, besides those with golden vectors.
+/// Runs that a plan's time is the fastest of.
 const TIMED_RUNS: usize = 3;
 
 /// Runs the golden vectors, if there are any, through the plan of a rung, and holds the backend to the rung's limit: tract
-/// keeps its tensors outside the plan's arena and may need more than it. Returns the speed of the plan.
-fn check(bundle: &Bundle<'_>, file: &Arc<BundleFile>, how: How, rung: Rung) -> Result<Speed, Failure> {
+/// keeps its tensors outside the plan's arena and may need more than it. Returns the plan's time in nanoseconds.
+fn check(bundle: &Bundle<'_>, file: &Arc<BundleFile>, how: How, rung: Rung) -> Result<u64, Failure> {
     let mut runner = Runner::new(how, file, bundle, rung.plan)?;
     let need = runner.activation_bytes()?;
     if need > u64::from(rung.ram_bytes) {
@@ -150,8 +152,5 @@ fn check(bundle: &Bundle<'_>, file: &Arc<BundleFile>, how: How, rung: Rung) -> R
         runner.run(&input, &mut found)?;
         fastest = fastest.min(start.elapsed());
     }
-    let nanoseconds = fastest.as_nanos().max(1);
-    let cost = bundle.plan(rung.plan).map_or(0, |plan| plan.cost);
-    let cost_per_second = u64::try_from(u128::from(cost) * 1_000_000_000 / nanoseconds).unwrap_or(u64::MAX);
-    Ok(Speed { cost_per_second })
+    Ok(u64::try_from(fastest.as_nanos()).unwrap_or(u64::MAX).max(1))
 }

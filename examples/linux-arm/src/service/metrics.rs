@@ -91,6 +91,8 @@ impl Metrics {
             "Answers that came after their deadline.",
             count(&self.deadlines_missed),
         );
+        let slowdown = f64::from(view.generation.times.slowdown_permille()) / 1e3;
+        page.gauge("slowdown_ratio", "How much slower than measured at load the last inferences were.", slowdown);
         self.inference.write(&mut page, "inference_seconds", "Time of one inference.");
         self.request.write(&mut page, "request_seconds", "Time from the arrival of a request to its answer.");
         page.gauge("plan", "Plan of requests without a deadline of their own.", view.plan);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use stitchkit_runtime::bundle::{Bundle, Plan};
-use stitchkit_runtime::select::{Limits, Speed, Verdict, judge, select};
+use stitchkit_runtime::select::{Limits, Predict, Speed, Verdict, judge, select};
 
 use super::{limits, limits_json, percent, speed, time};
 use crate::args::{Args, Style};
@@ -24,8 +24,8 @@ pub fn list(args: &Args, bundle: &Bundle<'_>, output: &mut impl Write) -> Result
     }
 }
 
-fn verdict(plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> &'static str {
-    match judge(plan, limits, speed) {
+fn verdict(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> &'static str {
+    match judge(bundle, plan, limits, predict) {
         Verdict::Fits => "fits",
         Verdict::TooMuchRam => "too much memory",
         Verdict::TooSlow => "too slow",
@@ -49,14 +49,14 @@ fn print_text(
     writeln!(output, "plan  arena bytes        MACs  accuracy  predicted  limits           path")?;
     for (index, plan) in (0..).zip(bundle.plans()) {
         let mark = if chosen == Some(index) { '*' } else { ' ' };
-        let predicted = speed.map_or_else(|| "-".into(), |s| time(s.predict_us(plan.cost)));
+        let predicted = speed.plan_us(bundle, &plan).map_or_else(|| "-".into(), time);
         writeln!(
             output,
             "{index:>4}{mark} {:>11} {:>11}  {:>8}  {predicted:>9}  {:<15}  {}",
             plan.arena_bytes,
             plan.macs,
             percent(plan.accuracy_ppm),
-            verdict(&plan, limits, speed),
+            verdict(bundle, &plan, limits, speed),
             plan.path,
         )?;
     }
@@ -74,7 +74,7 @@ fn print_json(
     chosen: Option<u16>,
     output: &mut impl Write,
 ) -> Result<(), Failure> {
-    let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(index, &plan, limits, speed));
+    let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(bundle, index, &plan, limits, speed));
     let report = json::object([
         ("bundle", json::string(bundle.meta().name)),
         ("bytes", bundle.len_bytes().to_string()),
@@ -88,7 +88,7 @@ fn print_json(
 }
 
 /// One plan, and how it stands against the limits, as a JSON object.
-pub fn plan_json(index: u16, plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> String {
+pub fn plan_json(bundle: &Bundle<'_>, index: u16, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> String {
     json::object([
         ("plan", index.to_string()),
         ("path", json::string(plan.path)),
@@ -97,7 +97,7 @@ pub fn plan_json(index: u16, plan: &Plan<'_>, limits: Limits, speed: Option<Spee
         ("params", plan.params.to_string()),
         ("cost", plan.cost.to_string()),
         ("accuracy_ppm", plan.accuracy_ppm.to_string()),
-        ("predicted_us", json::optional(speed.map(|s| s.predict_us(plan.cost)))),
-        ("verdict", json::string(verdict(plan, limits, speed))),
+        ("predicted_us", json::optional(predict.plan_us(bundle, plan))),
+        ("verdict", json::string(verdict(bundle, plan, limits, &predict))),
     ])
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stitchkit_runtime::bundle::Bundle;
-use stitchkit_runtime::select::{Choice, Limits, SelectError, Speed, Verdict, judge, select};
+use stitchkit_runtime::select::{Choice, Limits, Predict, SelectError, Speed, Verdict, judge, select};
 
 use super::{how, limits, limits_json, percent, speed, time};
 use crate::args::{Args, Style};
@@ -63,8 +63,8 @@ fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>
         });
     };
     let plan = find(bundle, index)?;
-    let latency_us = speed.map(|s| s.predict_us(plan.cost));
-    match judge(&plan, limits, speed) {
+    let latency_us = speed.plan_us(bundle, &plan);
+    match judge(bundle, &plan, limits, speed) {
         Verdict::Fits => {
             Ok(Choice { plan: index, arena_bytes: plan.arena_bytes, accuracy_ppm: plan.accuracy_ppm, latency_us })
         }

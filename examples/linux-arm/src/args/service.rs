@@ -60,8 +60,8 @@ Limits:
 
 Memory pressure moves to a smaller plan, and back step by step when it is over:
   --pressure SOURCE    psi: the kernel's pressure stall information, of this control group or of the machine; free: polls free
-                       memory; auto: psi, or free where the kernel has none; off [default: auto]
-  --low-memory SIZE    `free` reports pressure when less than this is free [default: 32MiB]
+                       memory; auto: both, as far as they are there; off [default: auto]
+  --low-memory SIZE    Free memory that counts as pressure [default: a quarter of what is free at start, at most 32MiB]
   --calm TIME          Quiet time before a step back; doubles, up to 8 times, if pressure returns soon [default: 30s]
 
 Bundle:
@@ -82,7 +82,7 @@ Exit status: 0 after SIGTERM, SIGINT or the end of the input; 1 failure; 2 wrong
 /// Where pressure on memory is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PressureSource {
-    /// Stall information where the kernel has it, else free memory.
+    /// Stall information where the kernel has it, and free memory.
     Auto,
     /// Stall information only.
     Psi,
@@ -124,8 +124,8 @@ pub struct ServiceArgs {
     pub isa: Option<String>,
     /// Where pressure is read.
     pub pressure: PressureSource,
-    /// Free memory that counts as pressure.
-    pub low_memory_bytes: u64,
+    /// Free memory that counts as pressure, if given.
+    pub low_memory_bytes: Option<u64>,
     /// Quiet time before a step back.
     pub calm: Duration,
 }
@@ -242,7 +242,7 @@ fn defaults() -> ServeArgs {
         backend: Backend::Kernels,
         isa: None,
         pressure: PressureSource::Auto,
-        low_memory_bytes: 32 << 20,
+        low_memory_bytes: None,
         calm: Duration::from_secs(30),
     };
     ServeArgs {
@@ -289,7 +289,7 @@ fn shared_option(args: &mut ServiceArgs, name: &str, parser: &mut lexopt::Parser
         "backend" => args.backend = parser.value()?.parse_with(parse_backend)?,
         "isa" => args.isa = Some(parser.value()?.string()?),
         "pressure" => args.pressure = parser.value()?.parse_with(parse_pressure)?,
-        "low-memory" => args.low_memory_bytes = parser.value()?.parse_with(parse_large_size)?,
+        "low-memory" => args.low_memory_bytes = Some(parser.value()?.parse_with(parse_large_size)?),
         "calm" => args.calm = duration(parser)?,
         _ => return Ok(false),
     }

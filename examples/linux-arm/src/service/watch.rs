@@ -12,7 +12,6 @@ use signal_hook::consts::SIGHUP;
 
 use super::Service;
 use super::pressure::{Level, Source};
-use crate::args::PressureSource;
 use crate::failure::Failure;
 use crate::log;
 
@@ -95,8 +94,7 @@ impl Watcher {
         }
         if stalls.contains(PollFlags::ERR) {
             log!("memory pressure: the kernel withdrew the source");
-            let args = self.service.args();
-            self.source = Source::open(PressureSource::Free, args.low_memory_bytes, args.calm);
+            self.source.close_file();
         }
         let is_pressed = stalls.contains(PollFlags::PRI) || self.source.is_low();
         Ok(if is_pressed { Event::Pressure } else { Event::Quiet })

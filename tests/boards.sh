@@ -12,6 +12,7 @@
 #   INPUT_COUNT    random inputs for the first Cortex-M4 board (200)
 #   LIGHT_COUNT    inputs for the other boards (20)
 #   EMULATION_SECONDS  longest run of one program (1200)
+#   WINDOW_BYTES   memory for weights on their way from SPI flash (4096)
 #   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (49152)
 #
 # Prints a PASS, FAIL or SKIP line per check and, last, `boards: N passed, M failed`; exits 1 if any failed.
@@ -23,6 +24,7 @@ boards=${BOARDS:-"netduinoplus2 mps2-an386 mps2-an385 mps2-an505 microbit"}
 input_count=${INPUT_COUNT:-200}
 light_count=${LIGHT_COUNT:-20}
 code_limit=${CODE_LIMIT:-49152}
+window_bytes=${WINDOW_BYTES:-4096}
 package=$root/examples/qemu-cortex-m
 work=$CARGO_TARGET_DIR/run
 passed=0
@@ -146,6 +148,7 @@ run_firmware() {
     check_logits "$1" "$2" "$4"
     check_limits "$1" "$2"
     check_minimal "$1" "$2"
+    check_streamed "$1" "$2"
 }
 
 # Less memory gives a smaller plan, too little a clear answer.
@@ -156,6 +159,15 @@ check_limits() {
     emulate "$1" "$work/$1.$2.firmware.elf" "$work/$1.less" -icount shift=3 -- "ram=$((least - 1))"
     [ $? -eq 3 ]
     verdict $? "$1: $(grep -m 1 '^no plan fits' "$work/$1.less" || echo 'one byte less is not refused')"
+}
+
+# check_streamed BOARD BUNDLE: the bundle runs from a simulated SPI NOR flash with the results it has in place.
+check_streamed() {
+    build_with "$1" "$2" streamed || return
+    emulate "$1" "$work/$1.$2.streamed.elf" "$work/$1.streamed" -icount shift=3 -- "window=$window_bytes"
+    status=$?
+    sed "s/^/    /" "$work/$1.streamed"
+    verdict $status "$1: $2 streamed from SPI flash in a window of $window_bytes bytes equals $2 in place"
 }
 
 run_bench() {

@@ -43,6 +43,9 @@ if [ -e models/cifar10-resnet/../../../shared/data/cifar10-jpeg.tar ]; then
 else
     echo "skipped: the CIFAR-10 images are not on this machine"
 fi
+step "bundles from storage: same bytes in any window, nothing read twice"
+cargo build -q --release -p stitchkit-tests --bin board-files
+for bundle in "${bundles[@]}"; do "$target_dir/release/board-files" streamed "$bundle"; done
 [ "$quick" = 1 ] && exit 0
 
 step "ARM Linux under QEMU: same bytes"
@@ -54,3 +57,6 @@ CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
 step "firmware of real boards, and their loop under QEMU"
 (cd examples/firmware/common && CARGO_TARGET_DIR="$target_dir/boards" cargo test -q)
 CARGO_TARGET_DIR="$target_dir/boards" tests/examples.sh "${bundles[0]}"
+
+step "C interface: header, firmware under QEMU"
+CARGO_TARGET_DIR="$target_dir/boards" tests/c-firmware.sh "$target_dir/bundles/digits.stk"

@@ -18,6 +18,8 @@ if [ "${1:-host}" = all ]; then
     want qemu-arm qemu-user
     want qemu-system-arm qemu-system-arm
     want python3 python3
+    want arm-none-eabi-gcc gcc-arm-none-eabi
+    [ -e /usr/lib/arm-none-eabi/newlib/libc.a ] || [ -e /usr/arm-none-eabi/lib/libc.a ] || missing+=(libnewlib-arm-none-eabi)
     [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ] || missing+=(libc6-dev-arm64-cross)
     [ -e /usr/arm-linux-gnueabihf/lib/libc.so.6 ] || missing+=(libc6-dev-armhf-cross)
 fi

@@ -1,5 +1,9 @@
 //! What the runtime asks of a board.
 
+mod trigger;
+
+pub use trigger::Trigger;
+
 use core::fmt;
 
 /// A free-running counter.

@@ -6,10 +6,12 @@
 
 #[cfg(feature = "std")]
 mod aligned;
-mod check;
+pub(crate) mod check;
+mod directory;
 mod error;
 mod layout;
 mod records;
+mod streamed;
 mod walk;
 #[cfg(feature = "std")]
 pub mod write;
@@ -19,19 +21,23 @@ pub use aligned::AlignedBytes;
 pub use error::{BundleError, PlanFault, StepFault};
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
+pub use streamed::{OpenError, StreamedBundle};
 pub use walk::{PlacedStep, Steps};
 
 use core::ops::Range;
 
-use layout::{ENTRY_BYTES, HEADER_BYTES, entry, header, u16_at, u32_at};
+use directory::{Directory, Header};
+use layout::{HEADER_BYTES, u32_at};
 use serde::Deserialize;
 
 use crate::kernels::{Conv2d, Requant};
 
+/// CRC-32 of IEEE 802.3, as in zip and png.
+static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
 /// CRC-32 (IEEE 802.3, as in zip and png) of `bytes`.
 #[must_use]
 pub fn crc32(bytes: &[u8]) -> u32 {
-    const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
     CRC.checksum(bytes)
 }
 
@@ -42,14 +48,13 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 /// bundle, nor that accumulators cannot overflow: the exporter proves that; on a hostile bundle they wrap, the same everywhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundle<'a> {
-    bytes: &'a [u8],
+    len_bytes: u32,
     meta: Meta<'a>,
     blocks: RecordList<'a>,
     steps: RecordList<'a>,
     plans: RecordList<'a>,
-    weights: &'a [i8],
-    tables: &'a [i32],
-    shifts: &'a [u8],
+    extents: ConstantExtents,
+    constants: Option<Constants<'a>>,
     input_lut: &'a [i8],
     golden: Option<Golden<'a>>,
 }
@@ -61,36 +66,71 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// [`BundleError`] names the first rule that failed and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
-        let bytes = check_header(bytes)?;
-        let sections = Sections::read(bytes)?;
-        let section = |id| sections.required(id);
-        let meta = section(SectionId::Meta)?;
-        let meta =
-            postcard::from_bytes(meta).map_err(|_| BundleError::Record { section: SectionId::Meta, index: 0 })?;
-        let list = |id| RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 });
-        let aligned_words =
-            |id| bytemuck::try_cast_slice(section(id)?).map_err(|_| BundleError::Record { section: id, index: 0 });
-        let bundle = Self {
-            bytes,
-            meta,
-            blocks: list(SectionId::Blocks)?,
-            steps: list(SectionId::Steps)?,
-            plans: list(SectionId::Plans)?,
+        if bytes.as_ptr().align_offset(SECTION_ALIGN) != 0 {
+            return Err(BundleError::Misaligned);
+        }
+        let have_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let header = Header::read(bytes, have_bytes)?;
+        let need_bytes = header.bundle_bytes;
+        let bytes = bytes.get(..need_bytes as usize).ok_or(BundleError::Truncated { have_bytes, need_bytes })?;
+        let table = bytes.get(HEADER_BYTES..).and_then(|rest| rest.get(..header.table_bytes()));
+        let directory = header.directory(table.ok_or(BundleError::SectionTable { index: 0 })?)?;
+        for section in directory.sections() {
+            if section.of(bytes).map(crc32) != Some(section.crc) {
+                return Err(BundleError::Checksum { offset: section.offset });
+            }
+        }
+        let find = |id| directory.find(id).and_then(|section| section.of(bytes));
+        let bundle = Self::from_records(directory, need_bytes, find)?;
+        let section = |id| find(id).ok_or(BundleError::MissingSection(id));
+        let tables = bytemuck::try_cast_slice(section(SectionId::Tables)?)
+            .map_err(|_| BundleError::Record { section: SectionId::Tables, index: 0 })?;
+        let constants = Constants {
             weights: bytemuck::cast_slice(section(SectionId::Weights)?),
-            tables: aligned_words(SectionId::Tables)?,
+            tables,
             shifts: section(SectionId::Shifts)?,
-            input_lut: bytemuck::cast_slice(sections.find(SectionId::InputLut).unwrap_or(&[])),
-            golden: None,
         };
+        let bundle = Self { constants: Some(constants), ..bundle };
         check::check(&bundle)?;
         info!(
             "bundle: {}, {} plans, {} blocks, {} bytes",
             bundle.meta.name,
             bundle.plan_count(),
             bundle.block_count(),
-            bytes.len()
+            need_bytes
         );
-        bundle.with_golden(sections.find(SectionId::Golden))
+        bundle.with_golden(find(SectionId::Golden))
+    }
+
+    /// A bundle without constants and golden vectors, not checked yet. `find` gives the bytes of the sections with records.
+    fn from_records(
+        directory: Directory<'_>,
+        len_bytes: u32,
+        find: impl Fn(SectionId) -> Option<&'a [u8]>,
+    ) -> Result<Self, BundleError> {
+        let section = |id| find(id).ok_or(BundleError::MissingSection(id));
+        let meta = postcard::from_bytes(section(SectionId::Meta)?)
+            .map_err(|_| BundleError::Record { section: SectionId::Meta, index: 0 })?;
+        let list = |id| RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 });
+        let table_bytes = directory.required(SectionId::Tables)?.len_bytes;
+        if !table_bytes.is_multiple_of(4) {
+            return Err(BundleError::Record { section: SectionId::Tables, index: 0 });
+        }
+        Ok(Self {
+            len_bytes,
+            meta,
+            blocks: list(SectionId::Blocks)?,
+            steps: list(SectionId::Steps)?,
+            plans: list(SectionId::Plans)?,
+            extents: ConstantExtents {
+                weights: directory.required(SectionId::Weights)?.len_bytes,
+                tables: table_bytes / 4,
+                shifts: directory.required(SectionId::Shifts)?.len_bytes,
+            },
+            constants: None,
+            input_lut: bytemuck::cast_slice(find(SectionId::InputLut).unwrap_or(&[])),
+            golden: None,
+        })
     }
 
     fn with_golden(mut self, section: Option<&'a [u8]>) -> Result<Self, BundleError> {
@@ -121,7 +161,7 @@ impl<'a> Bundle<'a> {
     /// Bytes of the whole bundle, as its header states.
     #[must_use]
     pub const fn len_bytes(&self) -> usize {
-        self.bytes.len()
+        self.len_bytes as usize
     }
 
     /// Number of plans, at least 1.
@@ -171,22 +211,28 @@ impl<'a> Bundle<'a> {
         Steps::new(*self, *plan)
     }
 
-    /// Section `WGHT`.
+    /// True if weights and tables are mapped into memory: always, unless the bundle belongs to a [`StreamedBundle`].
     #[must_use]
-    pub const fn weights(&self) -> &'a [i8] {
-        self.weights
+    pub const fn is_in_place(&self) -> bool {
+        self.constants.is_some()
     }
 
-    /// Section `TABL`.
+    /// Section `WGHT`; empty unless [`is_in_place`](Self::is_in_place).
     #[must_use]
-    pub const fn tables(&self) -> &'a [i32] {
-        self.tables
+    pub fn weights(&self) -> &'a [i8] {
+        self.constants.map_or(&[], |constants| constants.weights)
     }
 
-    /// Section `SHFT`.
+    /// Section `TABL`; empty unless [`is_in_place`](Self::is_in_place).
     #[must_use]
-    pub const fn shifts(&self) -> &'a [u8] {
-        self.shifts
+    pub fn tables(&self) -> &'a [i32] {
+        self.constants.map_or(&[], |constants| constants.tables)
+    }
+
+    /// Section `SHFT`; empty unless [`is_in_place`](Self::is_in_place).
+    #[must_use]
+    pub fn shifts(&self) -> &'a [u8] {
+        self.constants.map_or(&[], |constants| constants.shifts)
     }
 
     /// Golden vectors, if the bundle holds any.
@@ -218,14 +264,14 @@ impl<'a> Bundle<'a> {
         true
     }
 
-    /// Weights of a convolution step.
+    /// Weights of a convolution step, or a lookup table.
     pub(crate) fn weights_at(&self, offset: u32, len: usize) -> Option<&'a [i8]> {
-        self.weights.get(range(offset, len)?)
+        self.constants?.weights.get(range(offset, len)?)
     }
 
     /// Table entries of a step.
     pub(crate) fn table_at(&self, index: u32, len: usize) -> Option<&'a [i32]> {
-        self.tables.get(range(index, len)?)
+        self.constants?.tables.get(range(index, len)?)
     }
 
     /// Requantization tables of a convolution step.
@@ -234,9 +280,39 @@ impl<'a> Bundle<'a> {
         Some(Requant {
             bias: self.table_at(tables.bias, channels)?,
             multiplier: self.table_at(tables.multiplier, channels)?,
-            shift: self.shifts.get(range(tables.shift, channels)?)?,
+            shift: self.constants?.shifts.get(range(tables.shift, channels)?)?,
             landing: tables.landing,
         })
+    }
+}
+
+/// The bulk sections, mapped into memory.
+#[derive(Debug, Clone, Copy)]
+struct Constants<'a> {
+    weights: &'a [i8],
+    tables: &'a [i32],
+    shifts: &'a [u8],
+}
+
+/// Lengths of the bulk sections, in bytes and, for tables, in entries.
+#[derive(Debug, Clone, Copy)]
+struct ConstantExtents {
+    weights: u32,
+    tables: u32,
+    shifts: u32,
+}
+
+impl ConstantExtents {
+    fn have_weights(self, offset: u32, len: usize) -> bool {
+        range(offset, len).is_some_and(|range| range.end <= self.weights as usize)
+    }
+
+    fn have_table(self, index: u32, len: usize) -> bool {
+        range(index, len).is_some_and(|range| range.end <= self.tables as usize)
+    }
+
+    fn have_shifts(self, offset: u32, len: usize) -> bool {
+        range(offset, len).is_some_and(|range| range.end <= self.shifts as usize)
     }
 }
 
@@ -279,95 +355,6 @@ impl<'a> Golden<'a> {
         }
         let before = usize::from(plan).checked_mul(self.count)?.checked_add(index)?.checked_mul(self.output_len)?;
         self.vectors.get(self.count * self.input_len..)?.get(before..)?.get(..self.output_len)
-    }
-}
-
-/// Verifies magic, version, length and header checksum; returns the bytes that belong to the bundle.
-fn check_header(bytes: &[u8]) -> Result<&[u8], BundleError> {
-    if bytes.as_ptr().align_offset(SECTION_ALIGN) != 0 {
-        return Err(BundleError::Misaligned);
-    }
-    let have_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    if !bytes.starts_with(&MAGIC) {
-        return Err(BundleError::NotABundle);
-    }
-    let short = BundleError::Truncated { have_bytes, need_bytes: HEADER_BYTES as u32 };
-    let head = bytes.get(..HEADER_BYTES).ok_or(short)?;
-    let stored = u32_at(head, header::HEADER_CRC).ok_or(short)?;
-    if crc32(head.get(..header::HEADER_CRC).ok_or(short)?) != stored {
-        return Err(BundleError::Checksum { offset: 0 });
-    }
-    let found = u16_at(head, header::VERSION_MAJOR).ok_or(short)?;
-    if found != VERSION_MAJOR {
-        return Err(BundleError::Version { found, known: VERSION_MAJOR });
-    }
-    let need_bytes = u32_at(head, header::FILE_BYTES).ok_or(short)?;
-    bytes.get(..need_bytes as usize).ok_or(BundleError::Truncated { have_bytes, need_bytes })
-}
-
-/// The section table with its checksums verified.
-struct Sections<'a> {
-    bytes: &'a [u8],
-    count: u16,
-}
-
-impl<'a> Sections<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, BundleError> {
-        let count = u32_at(bytes, header::SECTIONS).unwrap_or(0);
-        if count as usize > MAX_SECTIONS {
-            return Err(BundleError::SectionTable { index: MAX_SECTIONS as u16 });
-        }
-        let table_bytes = count as usize * ENTRY_BYTES;
-        let table = bytes.get(HEADER_BYTES..HEADER_BYTES + table_bytes);
-        let table = table.ok_or(BundleError::SectionTable { index: 0 })?;
-        if Some(crc32(table)) != u32_at(bytes, header::TABLE_CRC) {
-            return Err(BundleError::Checksum { offset: HEADER_BYTES as u32 });
-        }
-        let sections = Self { bytes, count: count as u16 };
-        let mut end = HEADER_BYTES + table_bytes;
-        for index in 0..sections.count {
-            end = sections.check_entry(index, end)?;
-        }
-        Ok(sections)
-    }
-
-    /// Sections lie in table order without overlap; returns the end of section `index`.
-    fn check_entry(&self, index: u16, previous_end: usize) -> Result<usize, BundleError> {
-        let wrong = BundleError::SectionTable { index };
-        let (tag, body, offset) = self.entry(index).ok_or(wrong)?;
-        if offset % SECTION_ALIGN != 0 || offset < previous_end {
-            return Err(wrong);
-        }
-        let row = HEADER_BYTES + usize::from(index) * ENTRY_BYTES;
-        if Some(crc32(body)) != u32_at(self.bytes, row + entry::CRC) {
-            return Err(BundleError::Checksum { offset: offset as u32 });
-        }
-        let known = SectionId::ALL.iter().any(|id| id.tag() == tag);
-        let required = u32_at(self.bytes, row + entry::FLAGS).unwrap_or(0) & FLAG_REQUIRED != 0;
-        if required && !known {
-            return Err(BundleError::UnknownRequiredSection { tag });
-        }
-        let repeated = (0..index).any(|i| self.entry(i).is_some_and(|(other, ..)| other == tag));
-        if repeated && known {
-            return Err(wrong);
-        }
-        Ok(offset + body.len())
-    }
-
-    fn entry(&self, index: u16) -> Option<([u8; 4], &'a [u8], usize)> {
-        let row = self.bytes.get(HEADER_BYTES + usize::from(index) * ENTRY_BYTES..)?;
-        let tag = *row.get(entry::ID..)?.first_chunk()?;
-        let offset = u32_at(row, entry::OFFSET)? as usize;
-        let len = u32_at(row, entry::LEN)? as usize;
-        Some((tag, self.bytes.get(offset..)?.get(..len)?, offset))
-    }
-
-    fn find(&self, id: SectionId) -> Option<&'a [u8]> {
-        (0..self.count).filter_map(|i| self.entry(i)).find(|(tag, ..)| *tag == id.tag()).map(|(_, body, _)| body)
-    }
-
-    fn required(&self, id: SectionId) -> Result<&'a [u8], BundleError> {
-        self.find(id).ok_or(BundleError::MissingSection(id))
     }
 }
 

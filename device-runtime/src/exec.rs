@@ -3,10 +3,12 @@
 mod arena;
 mod dispatch;
 mod observe;
+mod stream;
 
 pub use arena::AlignedArena;
 pub use dispatch::run_step;
 pub use observe::{NoObserver, Observer, StepReport};
+pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
 
 use core::fmt;
 
@@ -44,6 +46,8 @@ pub enum ExecError {
         /// What the kernel said.
         error: ShapeError,
     },
+    /// The bundle's weights are in storage, not in memory: use [`StreamExecutor`].
+    NotInPlace,
     /// A record no longer decodes: the bundle changed after it was checked.
     Changed,
 }
@@ -57,6 +61,7 @@ impl fmt::Display for ExecError {
             }
             Self::ArenaMisaligned => write!(f, "the arena must start on a {ARENA_ALIGN}-byte boundary"),
             Self::Kernel { step, error } => write!(f, "step {step}: {error}"),
+            Self::NotInPlace => f.write_str("the bundle's weights are in storage, not in memory"),
             Self::Changed => f.write_str("the bundle changed after it was checked"),
         }
     }
@@ -78,7 +83,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// Prepares plan `plan` with the fastest kernels of this processor.
     ///
     /// # Errors
-    /// [`ExecError::NoSuchPlan`], [`ExecError::ArenaTooSmall`] or [`ExecError::ArenaMisaligned`].
+    /// [`ExecError::NoSuchPlan`], [`ExecError::ArenaTooSmall`], [`ExecError::ArenaMisaligned`] or [`ExecError::NotInPlace`].
     pub fn new(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8]) -> Result<Self, ExecError> {
         Self::with_isa(bundle, plan, arena, Isa::best())
     }
@@ -90,6 +95,9 @@ impl<'a, 'b> Executor<'a, 'b> {
     pub fn with_isa(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8], isa: Isa) -> Result<Self, ExecError> {
         if arena.as_ptr().align_offset(ARENA_ALIGN) != 0 {
             return Err(ExecError::ArenaMisaligned);
+        }
+        if !bundle.is_in_place() {
+            return Err(ExecError::NotInPlace);
         }
         let record = find_plan(bundle, plan, arena)?;
         Ok(Self { bundle, plan: record, index: plan, arena, isa })

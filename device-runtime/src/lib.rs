@@ -6,11 +6,12 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`kernels`] | int8 operators on slices; a scalar reference and ISA variants that equal it bit for bit |
+//! | [`storage`] | bytes that are not mapped into memory: SPI NOR flash, any `embedded-storage` driver |
 //! | [`bundle`] | the file format: records, checked view, (with `std`) writer |
-//! | [`exec`] | the step loop over an arena |
+//! | [`exec`] | the step loop over an arena, with constants in place or streamed from storage |
 //! | [`profile`] | a board in numbers: memory, latency of every class of step |
 //! | [`select`] | limits and measurements to a plan |
-//! | [`board`] | what the runtime asks of a board: a clock, free memory |
+//! | [`board`] | what the runtime asks of a board: a clock, a trigger pin |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! ```no_run
@@ -40,5 +41,6 @@ pub mod exec;
 pub mod kernels;
 pub mod profile;
 pub mod select;
+pub mod storage;
 #[cfg(feature = "tract")]
 pub mod tract;

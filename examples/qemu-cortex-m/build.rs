@@ -14,13 +14,13 @@ struct Board {
     clock_hz: u32,
     /// Memory kept for the stack.
     stack_bytes: u32,
-    /// The target's architecture, to catch a board built for the wrong one.
-    target_prefix: &'static str,
+    /// Architectures that the board runs, its own first, to catch a board built for the wrong one.
+    targets: &'static [&'static str],
 }
 
 const KB: u32 = 1024;
 
-const BOARDS: [Board; 5] = [
+const BOARDS: [Board; 7] = [
     Board {
         // STM32F405: 1 MB of flash, 128 KB of SRAM.
         name: "netduinoplus2",
@@ -28,7 +28,7 @@ const BOARDS: [Board; 5] = [
         ram: (0x2000_0000, 128 * KB),
         clock_hz: 168_000_000,
         stack_bytes: 6 * KB,
-        target_prefix: "thumbv7em",
+        targets: &["thumbv7em"],
     },
     Board {
         name: "mps2-an386",
@@ -36,15 +36,24 @@ const BOARDS: [Board; 5] = [
         ram: (0x2000_0000, 4096 * KB),
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
-        target_prefix: "thumbv7em",
+        targets: &["thumbv7em"],
     },
     Board {
+        // A Cortex-M3; code for Armv6-M takes as many instructions on it as on a Cortex-M0.
         name: "mps2-an385",
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
-        target_prefix: "thumbv7m",
+        targets: &["thumbv7m-", "thumbv6m"],
+    },
+    Board {
+        name: "mps2-an500",
+        flash: (0, 4096 * KB),
+        ram: (0x2000_0000, 4096 * KB),
+        clock_hz: 25_000_000,
+        stack_bytes: 6 * KB,
+        targets: &["thumbv7em"],
     },
     Board {
         // The secure aliases: the core starts in the secure state.
@@ -53,7 +62,16 @@ const BOARDS: [Board; 5] = [
         ram: (0x3800_0000, 2048 * KB),
         clock_hz: 20_000_000,
         stack_bytes: 6 * KB,
-        target_prefix: "thumbv8m.main",
+        targets: &["thumbv8m.main"],
+    },
+    Board {
+        // Code and bundle in the secure alias of the instruction memory, data in that of the data memory.
+        name: "mps3-an547",
+        flash: (0x1000_0000, 512 * KB),
+        ram: (0x3000_0000, 512 * KB),
+        clock_hz: 32_000_000,
+        stack_bytes: 6 * KB,
+        targets: &["thumbv8m.main"],
     },
     Board {
         // nRF51822. The real chip has no SysTick; QEMU's has.
@@ -62,13 +80,13 @@ const BOARDS: [Board; 5] = [
         ram: (0x2000_0000, 16 * KB),
         clock_hz: 16_000_000,
         stack_bytes: 4 * KB,
-        target_prefix: "thumbv6m",
+        targets: &["thumbv6m"],
     },
 ];
 
 /// The board built for if `STITCHKIT_BOARD` is not set.
 fn default_board(target: &str) -> Option<&'static Board> {
-    BOARDS.iter().find(|board| target.starts_with(board.target_prefix))
+    BOARDS.iter().find(|board| target.starts_with(board.targets[0]))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,8 +98,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(name) => BOARDS.iter().find(|b| b.name == name).ok_or(format!("STITCHKIT_BOARD: unknown board `{name}`"))?,
         Err(_) => default_board(&target).ok_or(format!("no board for target {target}"))?,
     };
-    if !target.starts_with(board.target_prefix) {
-        return Err(format!("board {} needs a {} target, not {target}", board.name, board.target_prefix).into());
+    if !board.targets.iter().any(|prefix| target.starts_with(prefix)) {
+        return Err(format!("board {} needs a {:?} target, not {target}", board.name, board.targets).into());
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("memory.x"), memory_map(board))?;

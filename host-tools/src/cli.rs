@@ -1,12 +1,18 @@
 //! Command line: arguments, exit codes, and the verbs.
 
+mod assemble;
+mod boards;
 mod bundle_file;
 mod eval;
 mod export;
+mod fleet;
 mod inspect;
+mod output_file;
 mod plan_choice;
+mod report;
 mod run;
 mod select;
+mod stages;
 mod stitches;
 mod ui;
 mod units;
@@ -60,6 +66,8 @@ pub struct OutputOptions {
 const EXAMPLES: &str = "\
 Examples:
   stitchkit export models/digits --out digits.stk     make a bundle
+  stitchkit assemble models/digits --memory 2KiB      the best network for given limits
+  stitchkit report models/digits --html digits.html   plots and tables in one page
   stitchkit inspect digits.stk                        what is in it
   stitchkit run digits.stk --input seven.png          one inference
   stitchkit select digits.stk --memory 8KiB           which plan a board with 8 KiB gets
@@ -72,6 +80,12 @@ enum Verb {
     Stitches(stitches::Command),
     /// Make a bundle from a family: cut, stitch, evaluate, quantize, plan memory, write.
     Export(export::Command),
+    /// From limits to a bundle with the one plan that meets them best, without training.
+    Assemble(assemble::Command),
+    /// Say for many boards and limits which plan of a bundle each gets, and what it costs there.
+    Fleet(fleet::Command),
+    /// Write one HTML page with the plots, paths and tables of a family or a bundle.
+    Report(report::Command),
     /// Show what a bundle holds: plans, memory, weights shared and saved, accuracy.
     Inspect(inspect::Command),
     /// Run one inference.
@@ -90,6 +104,9 @@ pub fn run(arguments: Cli) -> ExitCode {
     let result = match arguments.verb {
         Verb::Stitches(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),
+        Verb::Assemble(command) => command.run(&ui),
+        Verb::Fleet(command) => command.run(&ui),
+        Verb::Report(command) => command.run(&ui),
         Verb::Inspect(command) => command.run(&ui),
         Verb::Run(command) => command.run(&ui),
         Verb::Eval(command) => command.run(&ui),

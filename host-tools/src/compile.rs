@@ -14,4 +14,4 @@ pub mod memory;
 pub mod merge;
 pub mod pool;
 
-pub use bundle::{CompileError, Compiled, ExportOptions, compile};
+pub use bundle::{CompileError, Compiled, ExportOptions, compile, compile_calibrated};

@@ -4,17 +4,18 @@
 //! integer ones on accuracy, work and memory, keep the Pareto front, and measure what is left on the evaluation images.
 //! Ranking uses training images only.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 
-use serde::Serialize;
-use stitchkit_runtime::bundle::AlignedBytes;
-
-use crate::compile::{CompileError, Compiled, ExportOptions, compile};
+use crate::compile::{CompileError, Compiled, ExportOptions};
 use crate::family::{DataError, Dataset, Family};
-use crate::infer::{self, Backend, InferError, Loaded};
+use crate::fleet::{self, Assignment, FleetError, Need};
+use crate::infer::InferError;
 use crate::quantize::noise::StepNoise;
+use crate::report::work::PlanWork;
 use crate::stitch::pareto::{self, Score};
-use crate::stitch::{Candidate, StitchError, evaluate, init, space};
+use crate::stitch::{Candidate, Space, StitchError, evaluate, space};
+use crate::study::{self, Settings, Study, study};
 
 /// Which candidates a bundle gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -35,7 +36,7 @@ pub struct Request {
     pub keep: Keep,
     /// Ranges and golden vectors.
     pub options: ExportOptions,
-    /// Noise that stitching layers must bear, see [`init::least_squares`].
+    /// Noise that stitching layers must bear, see [`crate::stitch::init::least_squares`].
     pub stitch_noise: f64,
     /// Images per plan for the signal-to-noise report; 0 for none.
     pub noise_images: usize,
@@ -54,13 +55,16 @@ pub enum ExportError {
     /// A plan cannot be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// Boards that no plan serves.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// The new bundle does not run.
     #[error(transparent)]
     Infer(#[from] InferError),
 }
 
 /// What became of one candidate.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// Id in the enumeration.
     pub id: u32,
@@ -85,7 +89,7 @@ pub struct Outcome {
     /// True if the bundle holds it.
     pub kept: bool,
     /// Signal-to-noise of every step, if kept and asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noise: Vec<StepNoise>,
 }
 
@@ -107,6 +111,10 @@ pub struct Export {
     pub outcomes: Vec<Outcome>,
     /// All least-squares fits.
     pub fits: Vec<Fit>,
+    /// What the plan of each candidate does, by id, kept or not.
+    pub works: Vec<PlanWork>,
+    /// The stitch of each plan, in the order of the bundle.
+    pub plans: Vec<u32>,
     /// Images that ranked, and images that evaluated.
     pub images: (usize, usize),
 }
@@ -119,59 +127,124 @@ pub type Watch<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
 /// # Errors
 /// [`ExportError`] from whichever step failed; nothing is written.
 pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Export, ExportError> {
-    let space = space::enumerate(family)?;
-    let images = family.training_images()?;
-    let evaluation = family.evaluation_images(None)?;
-    let fitted = init::least_squares(family, &space, &images.calibration, request.stitch_noise, &|done, all| {
-        watch("fitting stitches", done, all)
-    })?;
-    let candidates = &space.candidates;
-    let layers = &fitted.layers;
-    let float = evaluate::accuracy(family, candidates, layers, &images.search, &|done, all| {
-        watch("ranking, float", done, all);
-    })?;
-    let mut compiled = compile(family, candidates, layers, &images.calibration, &request.options)?;
-    let int8 = int8_accuracy(&compiled, &images.search, "ranking, int8", watch)?;
-    let mut outcomes: Vec<Outcome> = candidates
-        .iter()
-        .zip(&float)
-        .map(|(candidate, float)| outcome(candidate, &compiled, float.share(), &int8))
-        .collect();
+    let (space, study) = study_all(family, request, watch)?;
+    let mut outcomes = outcomes(&study);
     choose(&mut outcomes, family.anchors.len(), request.keep);
-
-    let kept = kept_ids(&outcomes);
-    compiled.retain(&kept)?;
-    measure(family, candidates, layers, &mut compiled, &evaluation, &mut outcomes, watch)?;
+    let works = works(&study);
+    let mut compiled = study.compiled;
+    compiled.retain(&kept_ids(&outcomes))?;
+    let evaluation = family.evaluation_images(None)?;
+    measure(family, &space.candidates, &study.layers, &mut compiled, &evaluation, &mut outcomes, watch)?;
     if request.keep == Keep::Pareto {
         drop_dominated(&mut outcomes);
         compiled.retain(&kept_ids(&outcomes))?;
     }
-    record(&mut compiled, &mut outcomes, &images.calibration, request.noise_images)?;
-    let fits = fitted.fits.iter().map(|f| Fit { layer: f.layer, relative_residual: f.relative_residual }).collect();
-    let bytes = compiled.write().map_err(CompileError::from)?;
-    Ok(Export { bytes, outcomes, fits, images: (images.search.len(), evaluation.len()) })
+    let found = Found { outcomes, works, fits: study.fits, images: (study.search_images, evaluation.len()) };
+    finish(compiled, found, &study.calibration, request)
 }
 
-fn outcome(candidate: &Candidate, compiled: &Compiled, float: f64, int8: &[(u32, f64)]) -> Outcome {
-    let plan = compiled.parts().plans.iter().find(|p| p.stitch == candidate.id);
-    Outcome {
-        id: candidate.id,
-        path: candidate.path.clone(),
-        macs: candidate.macs,
-        params: candidate.params,
-        arena_bytes: plan.map_or(0, |p| p.arena_bytes),
-        search_accuracy_float: float,
-        search_accuracy: share_of(int8, candidate.id),
-        accuracy_float: None,
-        accuracy: None,
-        beaten_by: None,
-        kept: false,
-        noise: Vec::new(),
+/// The main job for boards: keeps exactly the plans that some board runs. Every board gets the plan that the device's rule
+/// picks from the finished bundle, the most accurate one inside its limits.
+///
+/// # Errors
+/// [`ExportError::Fleet`] names every board that no plan fits, with the nearest miss; otherwise as [`export`].
+pub fn export_for(
+    family: &Family,
+    request: Request,
+    boards: &[Need],
+    watch: Watch<'_>,
+) -> Result<(Export, Vec<Assignment>), ExportError> {
+    let (space, study) = study_all(family, request, watch)?;
+    let mut outcomes = outcomes(&study);
+    choose(&mut outcomes, family.anchors.len(), Keep::Pareto);
+    let works = works(&study);
+    let mut compiled = study.compiled;
+    for (outcome, (_, int8)) in outcomes.iter().zip(&study.accuracy) {
+        compiled.set_accuracy(outcome.id, *int8, 0.0);
+    }
+    // Ranking images choose; evaluation images only report, and settle which of the chosen a board takes.
+    keep(&mut outcomes, &fleet::picks(&fleet::assign_compiled(&compiled, boards)?)?);
+    compiled.retain(&kept_ids(&outcomes))?;
+    let evaluation = family.evaluation_images(None)?;
+    measure(family, &space.candidates, &study.layers, &mut compiled, &evaluation, &mut outcomes, watch)?;
+    record_accuracy(&mut compiled, &outcomes);
+    keep(&mut outcomes, &fleet::picks(&fleet::assign_compiled(&compiled, boards)?)?);
+    compiled.retain(&kept_ids(&outcomes))?;
+    let found = Found { outcomes, works, fits: study.fits, images: (study.search_images, evaluation.len()) };
+    let export = finish(compiled, found, &study.calibration, request)?;
+    let bytes = AlignedBytes::copy_of(&export.bytes);
+    let assignments = fleet::assign_whole(&Bundle::parse(bytes.as_slice()).map_err(CompileError::from)?, boards);
+    fleet::picks(&assignments)?;
+    Ok((export, assignments))
+}
+
+fn study_all(family: &Family, request: Request, watch: Watch<'_>) -> Result<(Space, Study), ExportError> {
+    let space = space::enumerate(family)?;
+    let settings = Settings { options: request.options, stitch_noise: request.stitch_noise };
+    let study = study(family, &space, &space.candidates, settings, None, watch)?;
+    Ok((space, study))
+}
+
+fn keep(outcomes: &mut [Outcome], stitches: &[u32]) {
+    for outcome in outcomes {
+        outcome.kept = stitches.contains(&outcome.id);
+        outcome.beaten_by = outcome.beaten_by.filter(|_| !outcome.kept);
     }
 }
 
-fn share_of(shares: &[(u32, f64)], id: u32) -> f64 {
-    shares.iter().find(|(stitch, _)| *stitch == id).map_or(0.0, |(_, share)| *share)
+/// What an export knows besides the compiled plans.
+struct Found {
+    outcomes: Vec<Outcome>,
+    works: Vec<PlanWork>,
+    fits: Vec<Fit>,
+    images: (usize, usize),
+}
+
+/// Writes noise and accuracies, and the bundle's bytes.
+fn finish(
+    mut compiled: Compiled,
+    found: Found,
+    calibration: &Dataset,
+    request: Request,
+) -> Result<Export, ExportError> {
+    let Found { mut outcomes, works, fits, images } = found;
+    record_accuracy(&mut compiled, &outcomes);
+    record_noise(&compiled, &mut outcomes, calibration, request.noise_images)?;
+    let bytes = compiled.write().map_err(CompileError::from)?;
+    let plans = compiled.parts().plans.iter().map(|plan| plan.stitch).collect();
+    Ok(Export { bytes, outcomes, fits, works, plans, images })
+}
+
+/// What the plan of every candidate does.
+fn works(study: &Study) -> Vec<PlanWork> {
+    let (pieces, blocks) = study.compiled.pieces();
+    let ops = |route: &Vec<usize>| {
+        PlanWork::of(route.iter().flat_map(|&piece| &blocks[piece].steps).map(|step| step.kernel.outline()))
+    };
+    pieces.routes.iter().map(ops).collect()
+}
+
+/// What is known of every candidate after ranking; nothing is kept yet.
+#[must_use]
+pub fn outcomes(study: &Study) -> Vec<Outcome> {
+    let outcome = |(candidate, (float, int8)): (&Candidate, &(f64, f64))| {
+        let plan = study.compiled.parts().plans.iter().find(|p| p.stitch == candidate.id);
+        Outcome {
+            id: candidate.id,
+            path: candidate.path.clone(),
+            macs: candidate.macs,
+            params: candidate.params,
+            arena_bytes: plan.map_or(0, |p| p.arena_bytes),
+            search_accuracy_float: *float,
+            search_accuracy: *int8,
+            accuracy_float: None,
+            accuracy: None,
+            beaten_by: None,
+            kept: false,
+            noise: Vec::new(),
+        }
+    };
+    study.candidates.iter().zip(&study.accuracy).map(outcome).collect()
 }
 
 fn kept_ids(outcomes: &[Outcome]) -> Vec<u32> {
@@ -179,7 +252,7 @@ fn kept_ids(outcomes: &[Outcome]) -> Vec<u32> {
 }
 
 /// Marks what the bundle gets, by the ranking images.
-fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep) {
+pub fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep) {
     let scores: Vec<Score<2>> = outcomes
         .iter()
         .map(|o| Score { accuracy: o.search_accuracy, costs: [o.macs, u64::from(o.arena_bytes)] })
@@ -227,26 +300,31 @@ fn measure(
         candidates.iter().zip(outcomes.iter()).filter(|(_, o)| o.kept).map(|(c, _)| c.clone()).collect();
     let float =
         evaluate::accuracy(family, &kept, layers, evaluation, &|done, all| watch("evaluating, float", done, all))?;
-    let int8 = int8_accuracy(compiled, evaluation, "evaluating, int8", watch)?;
+    let int8 = study::int8_correct(compiled, evaluation, "evaluating, int8", watch)?;
+    let share = |id: u32| int8.iter().find(|(stitch, _)| *stitch == id).map_or(0.0, |(_, n)| *n as f64);
     for (candidate, float) in kept.iter().zip(float) {
         let outcome = &mut outcomes[candidate.id as usize];
         outcome.accuracy_float = Some(float.share());
-        outcome.accuracy = Some(share_of(&int8, candidate.id));
+        outcome.accuracy = Some(share(candidate.id) / evaluation.len().max(1) as f64);
     }
     Ok(())
 }
 
-/// Writes the accuracies into the bundle, and measures noise.
-fn record(
-    compiled: &mut Compiled,
+/// Writes the accuracies of the kept candidates into their plans.
+fn record_accuracy(compiled: &mut Compiled, outcomes: &[Outcome]) {
+    for outcome in outcomes.iter().filter(|o| o.kept) {
+        let (int8, float) = (outcome.accuracy.unwrap_or(0.0), outcome.accuracy_float.unwrap_or(0.0));
+        compiled.set_accuracy(outcome.id, int8, float);
+    }
+}
+
+/// Measures the signal-to-noise of the kept candidates.
+fn record_noise(
+    compiled: &Compiled,
     outcomes: &mut [Outcome],
     images: &Dataset,
     noise_images: usize,
 ) -> Result<(), ExportError> {
-    for outcome in outcomes.iter_mut().filter(|o| o.kept) {
-        let (int8, float) = (outcome.accuracy.unwrap_or(0.0), outcome.accuracy_float.unwrap_or(0.0));
-        compiled.set_accuracy(outcome.id, int8, float);
-    }
     if noise_images == 0 {
         return Ok(());
     }
@@ -255,25 +333,4 @@ fn record(
         outcomes[*id as usize].noise = compiled.noise(plan as u16, images, noise_images)?;
     }
     Ok(())
-}
-
-/// Accuracy of every plan, by stitch id.
-fn int8_accuracy(
-    compiled: &Compiled,
-    images: &Dataset,
-    stage: &'static str,
-    watch: Watch<'_>,
-) -> Result<Vec<(u32, f64)>, ExportError> {
-    let bytes = Arc::new(AlignedBytes::copy_of(&compiled.write().map_err(CompileError::from)?));
-    let loaded = Loaded::new(&bytes).map_err(InferError::from)?;
-    let inputs = infer::quantize_images(&loaded.bundle, &images.images)?;
-    let all = u64::from(loaded.bundle.plan_count()) * images.len() as u64;
-    let done = std::sync::atomic::AtomicU64::new(0);
-    let progress = |n: u64| watch(stage, done.fetch_add(n, std::sync::atomic::Ordering::Relaxed) + n, all);
-    let mut shares = Vec::new();
-    for (id, plan) in (0u16..).zip(&compiled.parts().plans) {
-        let correct = infer::count_correct(loaded, id, Backend::Kernels, &inputs, &images.labels, &progress)?;
-        shares.push((plan.stitch, correct as f64 / images.len() as f64));
-    }
-    Ok(shares)
 }

@@ -7,6 +7,7 @@
 //! | [`stages`] | grouping cuts into stages that anchors share |
 //! | [`data`] | data sets: folders, tar files, npz files |
 //! | [`image`] | single images |
+//! | [`variant`] | fewer classes, other image sizes |
 
 pub mod config;
 pub mod data;
@@ -15,6 +16,7 @@ pub mod parse;
 pub mod stages;
 #[cfg(test)]
 mod tests;
+pub mod variant;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_datase
 pub use self::image::load_image;
 pub use self::parse::Problem;
 pub use self::stages::Grid;
+pub use self::variant::{Variant, VariantError};
 use crate::graph::{self, Graph, ValueId, cost};
 
 /// Name of the file that describes a family, inside its folder.
@@ -43,6 +46,8 @@ pub struct Family {
     pub anchors: Vec<Anchor>,
     /// Grids of the stages in order from input to output; [`Cut::stage`] is an index into them.
     pub stages: Vec<Grid>,
+    /// How it differs from what `family.toml` says.
+    pub variant: Variant,
 }
 
 /// One pretrained network and where it may be cut.
@@ -174,7 +179,7 @@ impl Family {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { config, folder, anchors, stages })
+        Ok(Self { config, folder, anchors, stages, variant: Variant::default() })
     }
 
     /// Stages in which both the anchor `small` and the next larger one have cuts.

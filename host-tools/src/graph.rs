@@ -10,7 +10,9 @@ use std::sync::Arc;
 pub mod cost;
 pub mod cuts;
 pub mod forward;
+pub mod head;
 pub mod import;
+pub mod resize;
 pub mod segment;
 #[cfg(test)]
 mod tests;

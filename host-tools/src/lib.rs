@@ -3,6 +3,10 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | [`board`] | board files: memory and latencies of one kind of board |
+//! | [`study`] | what is known of every candidate before any is chosen |
+//! | [`fleet`] | which plan each of many boards runs |
+//! | [`assemble`] | from limits to a bundle: search over stitches, classes and input sizes |
 //! | [`export`] | the main job, from family to bundle |
 //! | [`family`] | `family.toml`: anchors, cuts, input, stitching space, data |
 //! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
@@ -10,14 +14,18 @@
 //! | [`infer`] | running bundles on the host |
 //! | [`quantize`] | calibration and the float-to-integer translation |
 //! | [`compile`] | arena planner, cost figures, bundle writer |
-//! | [`report`] | JSON and tables |
+//! | [`report`] | tables, and the page with plots |
 #![warn(missing_docs)]
 
+pub mod assemble;
+pub mod board;
 pub mod compile;
 pub mod export;
 pub mod family;
+pub mod fleet;
 pub mod graph;
 pub mod infer;
 pub mod quantize;
 pub mod report;
 pub mod stitch;
+pub mod study;

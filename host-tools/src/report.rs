@@ -1,4 +1,21 @@
-//! What people read: tables, and figures derived from bundles.
+//! What people read: tables, the page with plots, and figures derived from bundles.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | [`data`] | everything a report shows, as data |
+//! | [`bundle_data`] | the same from a bundle alone |
+//! | [`work`] | the work of a whole plan, from which boards' latencies are predicted |
+//! | [`trace`] | adaptation traces |
+//! | [`page`] | the HTML page |
+//! | [`scatter`] | a plot for the terminal |
+//! | [`sizes`] | where a bundle's bytes go |
+//! | [`table`] | plain text tables |
 
+pub mod bundle_data;
+pub mod data;
+pub mod page;
+pub mod scatter;
 pub mod sizes;
 pub mod table;
+pub mod trace;
+pub mod work;

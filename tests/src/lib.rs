@@ -7,7 +7,10 @@ pub mod every_op;
 pub mod image;
 pub mod logits;
 mod place;
+pub mod random_graph;
 pub mod resnet8;
+pub mod streaming;
+pub mod tiny;
 
 /// A 32-bit xorshift generator (Marsaglia's 13, 17, 5), so that fixtures are the same everywhere.
 #[derive(Debug, Clone)]

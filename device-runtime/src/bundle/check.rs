@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::layout::SectionId;
 use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
 use super::{Bundle, BundleError, PlacedStep, PlanFault, StepFault};
-use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+use crate::kernels::{Add, Conv2d, Landing, Pool2d, Requant, Shape, Window};
 
 /// Largest tensor, in bytes: offsets and lengths stay inside 31 bits.
 const MAX_TENSOR_BYTES: u64 = 1 << 31;
@@ -61,7 +61,7 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
         Op::Conv2d { geometry, weights, tables, residual } => {
             check_conv(geometry)?;
             let len = geometry.taps().checked_mul(usize::from(geometry.output.c)).ok_or(StepFault::Geometry)?;
-            ensure(bundle.weights_at(*weights, len).is_some(), StepFault::Constants)?;
+            ensure(bundle.extents.have_weights(*weights, len), StepFault::Constants)?;
             check_channels(bundle, geometry, tables, residual.as_ref())
         }
         Op::Depthwise { geometry, weights, tables, residual } => {
@@ -70,7 +70,7 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
             ensure(geometry.groups == channels && geometry.output.c == channels, StepFault::Geometry)?;
             let [rows, columns] = geometry.window.kernel;
             let len = usize::from(rows) * usize::from(columns) * usize::from(channels);
-            ensure(bundle.weights_at(*weights, len).is_some(), StepFault::Constants)?;
+            ensure(bundle.extents.have_weights(*weights, len), StepFault::Constants)?;
             check_channels(bundle, geometry, tables, residual.as_ref())
         }
         Op::Add { add, .. } => check_add(add),
@@ -80,11 +80,11 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
             check_landing(landing)?;
             ensure(is_multiplier(*multiplier) && SHIFTS.contains(shift), StepFault::Arithmetic)
         }
-        Op::Lut { table, .. } => ensure(bundle.weights_at(*table, 256).is_some(), StepFault::Constants),
+        Op::Lut { table, .. } => ensure(bundle.extents.have_weights(*table, 256), StepFault::Constants),
         Op::Softmax { shape, table } => {
-            let table = bundle.table_at(*table, 256).ok_or(StepFault::Constants)?;
-            ensure(table.iter().all(|e| (0..=SOFTMAX_ONE).contains(e)), StepFault::Arithmetic)?;
-            ensure(table.first() == Some(&SOFTMAX_ONE) && shape.c < 1 << 15, StepFault::Arithmetic)
+            ensure(bundle.extents.have_table(*table, 256), StepFault::Constants)?;
+            ensure(shape.c < 1 << 15, StepFault::Arithmetic)?;
+            bundle.table_at(*table, 256).map_or(Ok(()), check_exponentials)
         }
         Op::Transpose { perm, .. } => {
             let all_axes = (0..3).all(|axis| perm.contains(&axis));
@@ -126,11 +126,25 @@ fn check_channels(
     tables: &ChannelTables,
     residual: Option<&Add>,
 ) -> Result<(), StepFault> {
-    let requant = bundle.requant(geometry, tables).ok_or(StepFault::Constants)?;
-    ensure(requant.multiplier.iter().all(|&m| is_multiplier(m)), StepFault::Arithmetic)?;
-    ensure(requant.shift.iter().all(|s| SHIFTS.contains(s)), StepFault::Arithmetic)?;
+    let channels = usize::from(geometry.output.c);
+    let extents = bundle.extents;
+    let have_tables = extents.have_table(tables.bias, channels) && extents.have_table(tables.multiplier, channels);
+    ensure(have_tables && extents.have_shifts(tables.shift, channels), StepFault::Constants)?;
+    bundle.requant(geometry, tables).map_or(Ok(()), |requant| check_requant(&requant))?;
     check_landing(&tables.landing)?;
     residual.map_or(Ok(()), check_add)
+}
+
+/// Multipliers and shifts are in the range the format allows.
+pub(crate) fn check_requant(requant: &Requant<'_>) -> Result<(), StepFault> {
+    ensure(requant.multiplier.iter().all(|&m| is_multiplier(m)), StepFault::Arithmetic)?;
+    ensure(requant.shift.iter().all(|s| SHIFTS.contains(s)), StepFault::Arithmetic)
+}
+
+/// The table of a softmax starts with one and stays between zero and one.
+pub(crate) fn check_exponentials(table: &[i32]) -> Result<(), StepFault> {
+    ensure(table.iter().all(|e| (0..=SOFTMAX_ONE).contains(e)), StepFault::Arithmetic)?;
+    ensure(table.first() == Some(&SOFTMAX_ONE), StepFault::Arithmetic)
 }
 
 fn is_multiplier(multiplier: i32) -> bool {

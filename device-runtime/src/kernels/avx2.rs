@@ -57,8 +57,9 @@ fn conv2d_avx2(
     let groups = usize::from(p.groups).max(1);
     let channels = usize::from(p.output.c).max(1);
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
-    let Some((first, second)) = columns.split_at_mut_checked(columns.len() / 2) else { return };
-    let (Some(first), Some(second)) = (first.get_mut(..taps), second.get_mut(..taps)) else { return };
+    // A single position has scratch for one window only; then no second one is read.
+    let Some((first, second)) = columns.split_at_mut_checked(taps.next_multiple_of(4)) else { return };
+    let (Some(first), second) = (first.get_mut(..taps), second.get_mut(..taps).unwrap_or_default()) else { return };
 
     let mut windows = Windows::new(&p.window, p.input, p.output);
     for pair in output.chunks_mut(2 * channels) {
@@ -70,7 +71,7 @@ fn conv2d_avx2(
             if let Some(right) = right {
                 widen(p, right, (group * inputs, inputs), input, second);
             }
-            let columns = Columns::new(first, second);
+            let columns = Columns::new(first, if right.is_some() { second } else { first });
             let mut o = group * outputs;
             for filters in filters.chunks(FILTERS * taps) {
                 let sums = columns.times(filters);

@@ -153,7 +153,7 @@ mod tests {
         let none = Conv2d { groups: 0, ..case.conv };
         let many = Conv2d { groups: 2, ..case.conv };
         let still = Conv2d { window: Window { dilation: [1, 0], ..THREE }, ..case.conv };
-        let words = &mut [0u32; 16];
+        let words = &mut [0u32; 32];
         let scratch: &mut [u8] = bytemuck::cast_slice_mut(words);
         let (x, w) = (case.input.as_slice(), case.weights.as_slice());
         for &isa in Isa::available() {
@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(call(&many, &q, x, w, scratch, 4), Err(ShapeError::Geometry));
             assert_eq!(call(&still, &q, x, w, scratch, 4), Err(ShapeError::Geometry));
             assert_eq!(call(&case.conv, &q, x, w, &mut scratch[1..], 4), Err(ShapeError::Scratch));
-            assert_eq!(call(&case.conv, &q, x, w, &mut scratch[..44], 4), Err(ShapeError::Scratch));
+            assert_eq!(call(&case.conv, &q, x, w, &mut scratch[..92], 4), Err(ShapeError::Scratch));
             let pair = Conv2d { input: Shape::new(1, 1, 2), output: Shape::new(1, 1, 4), ..many };
             let tables = [0; 4];
             let q = Requant { bias: &tables, multiplier: &tables, shift: &[1; 4], landing: WIDE };

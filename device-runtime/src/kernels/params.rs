@@ -98,11 +98,13 @@ impl Conv2d {
         self.window.kernel[0] as usize * self.window.kernel[1] as usize * (self.input.c as usize / groups)
     }
 
-    /// Bytes of scratch that [`conv2d_s8`](super::conv2d_s8) may use on any ISA: two columns of taps widened to 16 bits
-    /// and padded to a multiple of four taps.
+    /// Bytes of scratch that [`conv2d_s8`](super::conv2d_s8) may use on any ISA: the taps of four windows, or of as many as
+    /// there are, widened to 16 bits and padded to a multiple of four taps.
     #[must_use]
     pub const fn scratch_bytes(&self) -> usize {
-        2 * 2 * self.taps().next_multiple_of(4)
+        let positions = self.output.positions();
+        let windows = if positions < 4 { positions } else { 4 };
+        2 * windows * self.taps().next_multiple_of(4)
     }
 }
 

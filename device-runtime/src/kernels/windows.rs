@@ -3,7 +3,7 @@
 use super::params::{Shape, Window};
 
 /// The kernel positions of one axis that fall inside the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// First kernel index inside.
     pub first: usize,

@@ -19,6 +19,24 @@ pub struct Coefficients {
     pub step_ps: u32,
 }
 
+impl Coefficients {
+    /// Number of coefficients.
+    pub const COUNT: usize = 4;
+    /// Names of the coefficients in files and tables, in the order of [`as_array`](Self::as_array).
+    pub const NAMES: [&'static str; Self::COUNT] = ["work_ps", "output_ps", "gathered_ps", "step_ps"];
+
+    /// The coefficients in a fixed order.
+    #[must_use]
+    pub const fn as_array(&self) -> [u32; Self::COUNT] {
+        [self.work_ps, self.output_ps, self.gathered_ps, self.step_ps]
+    }
+
+    /// The same, to be written.
+    pub const fn as_mut_array(&mut self) -> [&mut u32; Self::COUNT] {
+        [&mut self.work_ps, &mut self.output_ps, &mut self.gathered_ps, &mut self.step_ps]
+    }
+}
+
 /// Predicts how long plans take on one board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyModel {
@@ -35,6 +53,10 @@ const fn coefficients(work_ps: u32, output_ps: u32, gathered_ps: u32, step_ps: u
 }
 
 impl LatencyModel {
+    /// Predicts no time at all: where a fit starts from.
+    pub const ZERO: Self =
+        Self { classes: [coefficients(0, 0, 0, 0); OpClass::COUNT], residual_ps: 0, weight_byte_ps: 0 };
+
     /// A Cortex-M4 with one instruction per nanosecond, so that a prediction in nanoseconds reads as instructions.
     ///
     /// Convolutions and average pools are a least-squares fit to the per-step counts that `tests/boards.sh` prints for the
@@ -59,6 +81,11 @@ impl LatencyModel {
     pub const fn class(&self, class: OpClass) -> &Coefficients {
         // `as usize` of a field-less enum with COUNT variants stays inside the array.
         &self.classes[class as usize]
+    }
+
+    /// Coefficients of one class, to be changed.
+    pub const fn class_mut(&mut self, class: OpClass) -> &mut Coefficients {
+        &mut self.classes[class as usize]
     }
 
     /// Predicted picoseconds of one step, saturating.

@@ -1,25 +1,30 @@
 //! `stitchkit export`.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use anyhow::{Context, bail};
-use indicatif::ProgressBar;
+use anyhow::anyhow;
 use serde::Serialize;
 use stitchkit::compile::ExportOptions;
-use stitchkit::export::{self, Export, Fit, Keep, Outcome, Request};
+use stitchkit::export::{self, Export, ExportError, Fit, Keep, Outcome, Request};
 use stitchkit::family::Family;
+use stitchkit::fleet::Assignment;
 use stitchkit::quantize::{Method, Options};
 use stitchkit::report::table::{Align, Table, grouped, percent};
 
-use super::Ui;
+use super::boards::{self, BoardOption};
+use super::fleet::assignment_table;
+use super::stages::Stages;
+use super::{LimitsNotMet, Ui, output_file};
+use stitchkit::report::data::ReportData;
 
 /// Arguments of `stitchkit export`.
 ///
 /// Stitches are ranked on training images; what is left is measured on the evaluation images, and those figures are stored
 /// in the bundle. The file appears only when it is complete.
+///
+/// With --board the bundle gets exactly the plans that these boards will run. If a board cannot be served, all such boards
+/// are named with the plan that comes nearest, nothing is written, and the exit code is 3.
 #[derive(Debug, clap::Args)]
 pub struct Command {
     /// The family: its folder, or its family.toml.
@@ -28,8 +33,18 @@ pub struct Command {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// Which stitches the bundle gets.
-    #[arg(long, value_enum, default_value = "pareto")]
+    #[arg(long, value_enum, default_value = "pareto", conflicts_with = "boards")]
     keep: Keep,
+    /// Serve this board; may be repeated. FILE is a board file, and limits may follow it, as in
+    /// `m4.toml,latency=30ms,memory=50%`.
+    #[arg(long = "board", value_name = "FILE[,LIMITS]")]
+    boards: Vec<BoardOption>,
+    /// Reserve kept below the boards' time limits, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, requires = "boards", value_parser = clap::value_parser!(u8).range(0..=90))]
+    margin: u8,
+    /// Also write what `stitchkit report` shows of the stitches that were not kept.
+    #[arg(long, value_name = "FILE")]
+    report_data: Option<PathBuf>,
     /// How activation ranges are chosen: `min-max`, `mse`, or `percentile:99.99`.
     #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = method)]
     calibration: Method,
@@ -57,17 +72,16 @@ struct Report {
     evaluation_images: usize,
     stitches: Vec<Outcome>,
     fits: Vec<Fit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    boards: Vec<Assignment>,
 }
 
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
-        if self.out.is_dir() {
-            bail!("{} is a folder; --out names the file to write", self.out.display());
-        }
-        if !folder_of(&self.out).is_dir() {
-            bail!("the folder of {} does not exist", self.out.display());
-        }
+        output_file::check(&self.out)?;
+        self.report_data.as_deref().map(output_file::check).transpose()?;
+        let boards = boards::read_all(&self.boards, self.margin)?;
         let family = Family::load(&self.family)?;
         ui.note(format!("{}: {} anchors", family.config.name, family.anchors.len()));
         let request = Request {
@@ -80,11 +94,27 @@ impl Command {
             noise_images: self.noise_images,
         };
         let stages = Stages::new(ui);
-        let export = export::export(&family, request, &|stage, done, all| stages.show(stage, done, all))?;
+        let watch = |stage, done, all| stages.show(stage, done, all);
+        let (export, assignments) = match boards.is_empty() {
+            true => (export::export(&family, request, &watch)?, Vec::new()),
+            false => export::export_for(&family, request, &boards, &watch).map_err(limits_not_met)?,
+        };
         stages.finish();
-        write_atomically(&self.out, &export.bytes)?;
-        let report = report(&family, &self.out, export);
+        if let Some(path) = &self.report_data {
+            let data = ReportData::of_export(&family, &export, &boards)?;
+            output_file::write(path, &serde_json::to_vec(&data)?)?;
+        }
+        output_file::write(&self.out, &export.bytes)?;
+        let report = report(&family, &self.out, export, assignments);
         ui.print(&report, || text(&report, self.show_noise))
+    }
+}
+
+/// Boards that cannot be served are limits not met; everything else stays what it is.
+fn limits_not_met(error: ExportError) -> anyhow::Error {
+    match error {
+        ExportError::Fleet(fleet) => anyhow!(LimitsNotMet(format!("{fleet}\nnothing was written"))),
+        other => other.into(),
     }
 }
 
@@ -100,56 +130,7 @@ fn method(text: &str) -> Result<Method, String> {
     }
 }
 
-/// One progress bar after the other.
-struct Stages<'a> {
-    ui: &'a Ui,
-    current: Mutex<Option<(&'static str, ProgressBar)>>,
-}
-
-impl<'a> Stages<'a> {
-    fn new(ui: &'a Ui) -> Self {
-        Self { ui, current: Mutex::new(None) }
-    }
-
-    fn show(&self, stage: &'static str, done: u64, all: u64) {
-        let Ok(mut current) = self.current.lock() else { return };
-        match current.as_ref() {
-            Some((name, bar)) if *name == stage => bar.set_position(done),
-            _ => {
-                if let Some((_, bar)) = current.take() {
-                    bar.finish_and_clear();
-                }
-                let bar = self.ui.bar(all, stage);
-                bar.set_position(done);
-                *current = Some((stage, bar));
-            }
-        }
-    }
-
-    fn finish(&self) {
-        if let Ok(Some((_, bar))) = self.current.lock().map(|mut c| c.take()) {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Writes beside the target and renames, so that no half-written bundle is ever seen.
-fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = folder_of(path);
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file =
-        tempfile::Builder::new().prefix(".stitchkit-").suffix(".stk.tmp").tempfile_in(folder).with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
-}
-
-fn report(family: &Family, out: &Path, export: Export) -> Report {
+fn report(family: &Family, out: &Path, export: Export, boards: Vec<Assignment>) -> Report {
     Report {
         family: family.config.name.clone(),
         bundle: out.display().to_string(),
@@ -158,6 +139,7 @@ fn report(family: &Family, out: &Path, export: Export) -> Report {
         evaluation_images: export.images.1,
         stitches: export.outcomes,
         fits: export.fits,
+        boards,
     }
 }
 
@@ -205,6 +187,9 @@ fn text(report: &Report, show_noise: bool) -> String {
         ]);
     }
     text += &table.to_string();
+    if !report.boards.is_empty() {
+        let _ = write!(text, "\n{}", assignment_table(&report.boards));
+    }
     for s in report.stitches.iter().filter(|s| !s.noise.is_empty()) {
         if show_noise {
             let _ = writeln!(text, "\nsignal to noise of {}:", s.path);

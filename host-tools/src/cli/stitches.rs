@@ -3,17 +3,30 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use stitchkit::assemble::cache::{self, Cache};
+use stitchkit::compile::ExportOptions;
 use stitchkit::family::Family;
-use stitchkit::report::table::{Align, Table, grouped};
-use stitchkit::stitch::space;
+use stitchkit::report::scatter::{Axes, Point, plot};
+use stitchkit::report::table::{Align, Table, grouped, percent};
+use stitchkit::stitch::{Space, space};
+use stitchkit::study::{Settings, study};
 
 use super::Ui;
+use super::assemble::CACHE_NAME;
+use super::stages::Stages;
 
 /// Arguments of `stitchkit stitches`.
 #[derive(Debug, clap::Args)]
 pub struct Command {
     /// The family: its folder, or its family.toml.
     family: PathBuf,
+    /// Fit the stitching layers, quantize, and measure all stitches on the ranking images; what was found is kept where
+    /// `assemble` looks for it.
+    #[arg(long)]
+    evaluate: bool,
+    /// Where results are kept between calls; `none` keeps nothing. Default: family.cache.json beside family.toml.
+    #[arg(long, value_name = "FILE", requires = "evaluate")]
+    cache: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +58,11 @@ struct Row {
     path: String,
     macs: u64,
     params: u64,
+    /// Share of right answers on the ranking images, int8 and float.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy_float: Option<f64>,
 }
 
 impl Command {
@@ -63,8 +81,15 @@ impl Command {
             params: a.params,
             cuts: a.cuts.iter().map(cut).collect(),
         });
-        let rows = space.candidates.iter();
-        let rows = rows.map(|c| Row { id: c.id, path: c.path.clone(), macs: c.macs, params: c.params });
+        let accuracy = if self.evaluate { self.accuracies(&family, &space, ui)? } else { Vec::new() };
+        let rows = space.candidates.iter().enumerate().map(|(index, c)| Row {
+            id: c.id,
+            path: c.path.clone(),
+            macs: c.macs,
+            params: c.params,
+            accuracy: accuracy.get(index).map(|(_, int8)| *int8),
+            accuracy_float: accuracy.get(index).map(|(float, _)| *float),
+        });
         let report = Report {
             family: family.config.name.clone(),
             anchors: anchors.collect(),
@@ -73,13 +98,43 @@ impl Command {
         };
         ui.print(&report, || text(&report))
     }
+
+    /// Float and int8 accuracy of every stitch on the ranking images.
+    fn accuracies(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Vec<(f64, f64)>> {
+        let settings =
+            Settings { options: ExportOptions { golden_inputs: 1, ..ExportOptions::default() }, stitch_noise: 0.001 };
+        let mut cache = match self.cache.as_deref() {
+            Some(path) if path.as_os_str() == "none" => Cache::none(),
+            Some(path) => Cache::open(path),
+            None => Cache::open(&family.folder.join(CACHE_NAME)),
+        };
+        let key = cache::key(family, &space.candidates, &settings);
+        let known = cache.get(&key).map(|entry| entry.findings.clone());
+        let stages = Stages::new(ui);
+        let watch = |stage, done, all| stages.show(stage, done, all);
+        let study = study(family, space, &space.candidates, settings, known.as_ref(), &watch)?;
+        stages.finish();
+        cache.put(&key, &study.findings);
+        if let Err(error) = cache.save() {
+            ui.warn(format!("results are not kept for the next call: {error}"));
+        }
+        Ok(study.accuracy)
+    }
 }
 
 fn text(report: &Report) -> String {
-    let mut table =
-        Table::new(&[("id", Align::Right), ("MACs", Align::Right), ("params", Align::Right), ("path", Align::Left)]);
+    let is_evaluated = report.stitches.iter().any(|row| row.accuracy.is_some());
+    let mut columns = vec![("id", Align::Right), ("MACs", Align::Right), ("params", Align::Right)];
+    if is_evaluated {
+        columns.extend([("float", Align::Right), ("int8", Align::Right)]);
+    }
+    columns.push(("path", Align::Left));
+    let mut table = Table::new(&columns);
     for row in &report.stitches {
-        table.row([row.id.to_string(), grouped(row.macs), grouped(row.params), row.path.clone()]);
+        let mut cells = vec![row.id.to_string(), grouped(row.macs), grouped(row.params)];
+        cells.extend([row.accuracy_float, row.accuracy].into_iter().flatten().map(percent));
+        cells.push(row.path.clone());
+        table.row(cells);
     }
     let head = format!(
         "{}: {} anchors, {} stitches, {} stitching layers\n",
@@ -88,5 +143,27 @@ fn text(report: &Report) -> String {
         report.stitches.len() - report.anchors.len(),
         report.stitching_layers
     );
-    head + &table.to_string()
+    let mut text = head + &table.to_string();
+    if is_evaluated {
+        text += &format!("\n{}", accuracy_plot(report));
+    }
+    text
+}
+
+/// Accuracy against MACs: `A` is an anchor, `o` a stitch.
+fn accuracy_plot(report: &Report) -> String {
+    let is_anchor = |row: &Row| (row.id as usize) < report.anchors.len();
+    let point = |row: &Row| {
+        let mark = if is_anchor(row) { 'A' } else { 'o' };
+        Some(Point { x: row.macs as f64, y: row.accuracy? * 100.0, mark })
+    };
+    let (anchors, stitches): (Vec<&Row>, Vec<&Row>) = report.stitches.iter().partition(|row| is_anchor(row));
+    let points: Vec<Point> = stitches.into_iter().chain(anchors).filter_map(point).collect();
+    let axes = Axes {
+        x: "MACs, log scale (A anchor, o stitch)",
+        y: "int8 accuracy on ranking images, %",
+        columns: 64,
+        rows: 14,
+    };
+    plot(&points, &axes)
 }

@@ -49,6 +49,27 @@ pub fn frequency(text: &str) -> Result<u64, String> {
     Ok((number * factor) as u64)
 }
 
+/// Microseconds as people write them: `850us`, `30ms`, `1.5s`.
+pub fn time_text(us: u64) -> String {
+    let short = |value: f64| format!("{:.3}", value).trim_end_matches('0').trim_end_matches('.').to_owned();
+    match us {
+        0..1000 => format!("{us}us"),
+        1000..1_000_000 => format!("{}ms", short(us as f64 / 1e3)),
+        _ => format!("{}s", short(us as f64 / 1e6)),
+    }
+}
+
+/// Bytes as people write them: whole KiB and MiB by their unit, others as bytes.
+pub fn size_text(bytes: u64) -> String {
+    const KIB: u64 = 1024;
+    match bytes {
+        0 => "0B".to_owned(),
+        _ if bytes.is_multiple_of(KIB * KIB) => format!("{}MiB", bytes / KIB / KIB),
+        _ if bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        _ => format!("{bytes}B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +81,14 @@ mod tests {
         assert_eq!(bytes("1.5 MiB"), Ok(1_572_864));
         assert_eq!(duration("30ms"), Ok(Duration::from_millis(30)));
         assert_eq!(frequency("64MHz"), Ok(64_000_000));
+        assert_eq!(
+            (size_text(65536), size_text(1 << 21), size_text(1000)),
+            ("64KiB".into(), "2MiB".into(), "1000B".into())
+        );
+        assert_eq!(
+            (time_text(850), time_text(30_000), time_text(1_500_000)),
+            ("850us".into(), "30ms".into(), "1.5s".into())
+        );
         for wrong in ["", "ms", "64 parsecs"] {
             assert!(bytes(wrong).is_err() && duration(wrong).is_err() && frequency(wrong).is_err(), "{wrong}");
         }

@@ -13,7 +13,7 @@ use crate::family::{Dataset, Family, InputConfig};
 use crate::quantize::integer::{IntegerBlock, flatten};
 use crate::quantize::lower::{LowerError, lower, shape_of};
 use crate::quantize::noise::{self, StepNoise, StepSource};
-use crate::quantize::pieces::Pieces;
+use crate::quantize::pieces::{Piece, Pieces};
 use crate::quantize::scale::to_int8;
 use crate::quantize::{Calibration, Options, calibrate};
 use crate::stitch::{Candidate, StitchError, StitchingLayer};
@@ -59,6 +59,9 @@ pub enum CompileError {
     /// No plan was asked for, or none is left.
     #[error("a bundle needs at least one plan")]
     NoPlans,
+    /// Ranges that were chosen for other candidates.
+    #[error("the activation ranges belong to other candidates")]
+    ForeignRanges,
     /// No calibration images were given.
     #[error("calibration needs at least one image")]
     NoCalibration,
@@ -104,6 +107,8 @@ pub struct Compiled {
     blocks: Vec<IntegerBlock>,
     /// The candidates, in the order of the routes of `pieces`.
     candidates: Vec<Candidate>,
+    /// The quantization of every value of every piece.
+    ranges: Calibration,
     /// Routes of the plans, in the order of `parts.plans`.
     order: Vec<usize>,
     input: InputConfig,
@@ -128,9 +133,41 @@ pub fn compile(
     if calibration.is_empty() {
         return Err(CompileError::NoCalibration);
     }
-    let input = &family.config.input;
     let pieces = Pieces::new(family, candidates, layers)?;
-    let ranges = calibrate(&pieces, input, &calibration.images, options.quantization);
+    let ranges = calibrate(&pieces, &family.config.input, &calibration.images, options.quantization);
+    build(family, candidates, pieces, ranges, calibration, options)
+}
+
+/// [`compile`] with ranges that [`Compiled::ranges`] gave for the same candidates and layers: nothing runs but the golden
+/// vectors. `calibration` holds the images that become golden inputs.
+///
+/// # Errors
+/// [`CompileError`] as [`compile`], and [`CompileError::ForeignRanges`] if the ranges belong to other candidates.
+pub fn compile_calibrated(
+    family: &Family,
+    candidates: &[Candidate],
+    layers: &[StitchingLayer],
+    ranges: &Calibration,
+    calibration: &Dataset,
+    options: &ExportOptions,
+) -> Result<Compiled, CompileError> {
+    let pieces = Pieces::new(family, candidates, layers)?;
+    let fits = |(piece, quants): (&Piece, &Vec<Quant>)| quants.len() == piece.graph.nodes.len() + 1;
+    if ranges.quants.len() != pieces.pieces.len() || !pieces.pieces.iter().zip(&ranges.quants).all(fits) {
+        return Err(CompileError::ForeignRanges);
+    }
+    build(family, candidates, pieces, ranges.clone(), calibration, options)
+}
+
+fn build(
+    family: &Family,
+    candidates: &[Candidate],
+    pieces: Pieces,
+    ranges: Calibration,
+    calibration: &Dataset,
+    options: &ExportOptions,
+) -> Result<Compiled, CompileError> {
+    let input = &family.config.input;
     let blocks = lower_all(&pieces, &ranges)?;
     let input_lut = input_lut(input, ranges.input);
     let count = options.golden_inputs.min(calibration.len());
@@ -155,6 +192,7 @@ pub fn compile(
         pieces,
         blocks,
         candidates: candidates.to_vec(),
+        ranges,
         order: Vec::new(),
         input: input.clone(),
         golden_inputs,
@@ -190,6 +228,33 @@ impl Compiled {
     #[must_use]
     pub const fn parts(&self) -> &BundleParts {
         &self.parts
+    }
+
+    /// The quantization of every value of every piece; what [`compile_calibrated`] takes.
+    #[must_use]
+    pub const fn ranges(&self) -> &Calibration {
+        &self.ranges
+    }
+
+    /// The parts plans are made of, their integer form at the same index, and each candidate's way through them.
+    #[must_use]
+    pub fn pieces(&self) -> (&Pieces, &[IntegerBlock]) {
+        (&self.pieces, &self.blocks)
+    }
+
+    /// The candidates that are left, in the order of the routes of [`Self::pieces`].
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Removes the golden vectors.
+    ///
+    /// # Errors
+    /// [`CompileError`] if the bundle cannot be built again.
+    pub fn drop_golden(&mut self) -> Result<(), CompileError> {
+        self.golden_inputs.clear();
+        self.assemble()
     }
 
     /// The bundle's bytes, checked as a reader checks them.

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use self::sample::shuffled;
-use super::{Family, InputConfig};
+use super::{CalibrationConfig, Family, InputConfig};
 use crate::graph::Batch;
 
 /// Where labelled images are.
@@ -315,20 +315,24 @@ impl Family {
     pub fn training_images(&self) -> Result<TrainingImages, DataError> {
         let section = self.config.calibration.as_ref().ok_or_else(|| self.no_section("calibration"))?;
         let source = self.source(&section.data, section.split.as_deref());
-        let listing = Listing::open(&source, self.config.input.shape, &self.config.labels)?;
+        let listing = Listing::open(&source, self.stored_shape(), self.stored_labels())?;
         let too_few = |wanted, purpose| DataError::TooFew {
             path: source.path.clone(),
             available: listing.len(),
             wanted,
             purpose,
         };
-        let order = shuffled(listing.len(), section.seed);
+        let order: Vec<usize> = shuffled(listing.len(), section.seed)
+            .into_iter()
+            .filter(|&index| self.has_class(&listing, index))
+            .collect();
         let held_out = listing.last_of_each_class(section.held_out_per_class);
         let (mut ranking, mut seen): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|&index| held_out[index]);
-        if seen.len() < section.images {
+        let calibration = self.calibration_images(section, seen.len());
+        if seen.len() < calibration || calibration == 0 {
             return Err(too_few(section.images, "calibration"));
         }
-        let unused = seen.split_off(section.images);
+        let unused = seen.split_off(calibration);
         if section.held_out_per_class == 0 {
             ranking = unused;
         }
@@ -337,7 +341,24 @@ impl Family {
         }
         ranking.truncate(self.config.evaluation.as_ref().map_or(usize::MAX, |evaluation| evaluation.search_images));
         self.check_outputs(&listing)?;
-        Ok(TrainingImages { calibration: listing.load(&seen)?, search: listing.load(&ranking)? })
+        Ok(TrainingImages {
+            calibration: self.adapt(listing.load(&seen)?),
+            search: self.adapt(listing.load(&ranking)?),
+        })
+    }
+
+    /// Images that calibrate, of `seen` that may. With fewer classes there are fewer images; then those that are there have
+    /// to do, less a quarter for ranking where none were held out.
+    fn calibration_images(&self, section: &CalibrationConfig, seen: usize) -> usize {
+        match (&self.variant.classes, section.held_out_per_class) {
+            (None, _) => section.images,
+            (Some(_), 0) => section.images.min(seen - seen / 4),
+            (Some(_), _) => section.images.min(seen),
+        }
+    }
+
+    fn has_class(&self, listing: &Listing, index: usize) -> bool {
+        self.variant.classes.as_ref().is_none_or(|classes| classes.index_of(listing.labels[index]).is_some())
     }
 
     /// Loads the held-out images: all of them, or `limit` of them chosen with the calibration seed.
@@ -347,13 +368,16 @@ impl Family {
     pub fn evaluation_images(&self, limit: Option<usize>) -> Result<Dataset, DataError> {
         let section = self.config.evaluation.as_ref().ok_or_else(|| self.no_section("evaluation"))?;
         let source = self.source(&section.data, section.split.as_deref());
-        let listing = Listing::open(&source, self.config.input.shape, &self.config.labels)?;
+        let listing = Listing::open(&source, self.stored_shape(), self.stored_labels())?;
         self.check_outputs(&listing)?;
-        let Some(limit) = limit.filter(|&limit| limit < listing.len()) else {
-            return listing.load(&(0..listing.len()).collect::<Vec<_>>());
-        };
         let seed = self.config.calibration.as_ref().map_or(0, |calibration| calibration.seed);
-        listing.load(&shuffled(listing.len(), seed)[..limit])
+        let mut chosen: Vec<usize> = match limit.filter(|&limit| limit < listing.len()) {
+            None => (0..listing.len()).collect(),
+            Some(_) => shuffled(listing.len(), seed),
+        };
+        chosen.retain(|&index| self.has_class(&listing, index));
+        chosen.truncate(limit.unwrap_or(usize::MAX));
+        Ok(self.adapt(listing.load(&chosen)?))
     }
 
     fn source(&self, data: &Path, split: Option<&str>) -> DataSource {
@@ -367,7 +391,8 @@ impl Family {
     /// Labels beyond the anchors' outputs are found here when the family names no labels.
     fn check_outputs(&self, listing: &Listing) -> Result<(), DataError> {
         let Some(anchor) = self.anchors.first() else { return Ok(()) };
-        let classes = anchor.graph.elements(anchor.graph.output);
+        let outputs = anchor.graph.elements(anchor.graph.output);
+        let classes = self.variant.classes.as_ref().map_or(outputs, |classes| classes.all);
         match listing.labels.iter().position(|&label| usize::from(label) >= classes) {
             None => Ok(()),
             Some(index) => {

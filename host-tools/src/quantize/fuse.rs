@@ -329,8 +329,8 @@ fn arrange(graph: &Graph, nodes: &[Node], order: &[usize], sizes: &[u32]) -> Opt
 /// What [`Conv2d::scratch_bytes`](stitchkit_runtime::kernels::Conv2d::scratch_bytes) will say, near enough to compare orders.
 fn scratch_bytes(graph: &Graph, unit: &Unit) -> u32 {
     match &graph.nodes[unit.node].op {
-        Op::Conv(conv) if unit.kind == Kind::Node => (4 * conv.weights.len() / conv.out_channels.max(1)) as u32,
-        Op::Dense(dense) if unit.kind == Kind::Node => (4 * dense.weights.len() / dense.out_features.max(1)) as u32,
+        Op::Conv(conv) if unit.kind == Kind::Node => (8 * conv.weights.len() / conv.out_channels.max(1)) as u32,
+        Op::Dense(dense) if unit.kind == Kind::Node => (2 * dense.weights.len() / dense.out_features.max(1)) as u32,
         _ => 0,
     }
 }

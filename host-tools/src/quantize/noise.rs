@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Quant};
 use stitchkit_runtime::exec::{ExecError, Executor, StepReport};
 
@@ -11,7 +11,7 @@ use super::scale::to_real;
 use crate::graph::{Batch, ValueId, forward_observe};
 
 /// Signal and error of one step's output over some images.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepNoise {
     /// Name of the float node.
     pub name: String,

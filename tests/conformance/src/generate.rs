@@ -109,7 +109,7 @@ pub fn operands<'a>(case: &Case, buffer: &'a mut [u8]) -> Option<Operands<'a>> {
     let table: &mut [i32] = bytemuck::cast_slice_mut(table);
     let output: &mut [i8] = bytemuck::cast_slice_mut(output);
     fill.activations(Values::Random, output);
-    fill.activations(Values::Random, bytemuck::cast_slice_mut(scratch));
+    fill.garbage(case, scratch);
     match case.op {
         Op::Conv2d(c) | Op::Depthwise(c) => {
             fill.activations(c.values, input);
@@ -151,6 +151,19 @@ struct Fill {
 }
 
 impl Fill {
+    /// Draws as many values as two windows of taps take, whatever scratch the kernels ask for: the operands that follow do
+    /// not depend on it. What they do not reach of the scratch stays as it is.
+    fn garbage(&mut self, case: &Case, scratch: &mut [u8]) {
+        let Op::Conv2d(c) = case.op else { return };
+        let draws = 4 * c.geometry(c.groups).taps().next_multiple_of(4);
+        for at in 0..draws {
+            let value = self.rng.next_i8();
+            if let Some(place) = scratch.get_mut(at) {
+                *place = value as u8;
+            }
+        }
+    }
+
     fn activations(&mut self, values: Values, out: &mut [i8]) {
         for value in out {
             let random = self.rng.next_i8();

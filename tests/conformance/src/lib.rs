@@ -12,6 +12,7 @@ mod case;
 mod cases;
 mod generate;
 mod golden;
+pub mod nor;
 mod run;
 
 pub use case::{Addition, Average, Bias, Case, Convolution, Form, Op, Pooling, Scales, Values};

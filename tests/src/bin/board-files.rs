@@ -5,18 +5,25 @@ use std::path::Path;
 
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::kernels::Isa;
-use stitchkit_tests::{every_op, logits, resnet8};
+use stitchkit_tests::builder::infer;
+use stitchkit_tests::streaming::stream_all_plans;
+use stitchkit_tests::{every_op, logits, resnet8, tiny};
 
-const USAGE: &str = "usage: board-files bundle resnet8|every-op OUT
+const USAGE: &str = "usage: board-files bundle resnet8|dscnn|mobilenetv1|autoencoder|every-op OUT
        board-files inputs BUNDLE COUNT OUT
        board-files logits BUNDLE INPUTS OUT-PREFIX
-       board-files table BUNDLE";
+       board-files table BUNDLE
+       board-files print BUNDLE INPUTS
+       board-files streamed BUNDLE";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["bundle", "resnet8", out] => std::fs::write(out, resnet8::bundle()?)?,
+        ["bundle", "dscnn", out] => std::fs::write(out, tiny::dscnn()?)?,
+        ["bundle", "mobilenetv1", out] => std::fs::write(out, tiny::mobilenetv1()?)?,
+        ["bundle", "autoencoder", out] => std::fs::write(out, tiny::autoencoder()?)?,
         ["bundle", "every-op", out] => std::fs::write(out, every_op::bundle()?)?,
         ["inputs", bundle, count, out] => {
             let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);
@@ -33,7 +40,40 @@ fn main() -> Result<(), Box<dyn Error>> {
             let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);
             print_table(&Bundle::parse(bytes.as_slice())?);
         }
+        ["print", bundle, inputs] => {
+            let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);
+            print_logits(&Bundle::parse(bytes.as_slice())?, bytemuck::cast_slice(&std::fs::read(inputs)?));
+        }
+        ["streamed", bundle] => {
+            let file = std::fs::read(bundle)?;
+            for share in [0.0, 0.1, 1.0] {
+                print_streamed(&file, share)?;
+            }
+        }
         _ => return Err(USAGE.into()),
+    }
+    Ok(())
+}
+
+/// A line per plan and input, as the C firmware prints them.
+fn print_logits(bundle: &Bundle<'_>, inputs: &[i8]) {
+    for plan in 0..bundle.plan_count() {
+        for (index, input) in inputs.chunks_exact(bundle.meta().input.len()).enumerate() {
+            let logits: Vec<_> = infer(bundle, plan, Isa::best(), input).iter().map(i8::to_string).collect();
+            println!("plan {plan} input {index}: {}", logits.join(" "));
+        }
+    }
+}
+
+/// Streams every plan and prints what that took.
+fn print_streamed(file: &[u8], share: f64) -> Result<(), Box<dyn Error>> {
+    stream_all_plans::<true>(file, share, 2)?;
+    for (plan, run) in stream_all_plans::<false>(file, share, 1)?.iter().enumerate() {
+        let (read, least) = (run.needs.read_bytes, run.needs.least_window_bytes);
+        println!(
+            "plan {plan} streamed in a window of {} bytes (at least {least}): equal, {read} bytes in {} reads",
+            run.window_bytes, run.reads
+        );
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Proves at link time that no panic is reachable in the runtime: the panic handler calls a function that does not exist,
 //! so the program links only if the optimizer found the handler unused. Build it in release.
 //!
-//! Parsing, selecting, probing and executing are kept alive by opaque inputs and results.
+//! Parsing, selecting, probing and executing, in place and from storage, are kept alive by opaque inputs and results.
 #![no_std]
 #![no_main]
 
@@ -9,11 +9,15 @@ use core::hint::black_box;
 
 use board::bundle_in_flash;
 use cortex_m_rt::entry;
+use embedded_hal::delay::DelayNs;
+use embedded_hal::spi::{ErrorKind, Operation, SpiDevice};
+use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 use stitchkit_runtime::board::Clock;
-use stitchkit_runtime::bundle::Bundle;
-use stitchkit_runtime::exec::{AlignedArena, Executor};
+use stitchkit_runtime::bundle::{Bundle, StreamedBundle};
+use stitchkit_runtime::exec::{AlignedArena, Executor, StreamExecutor, StreamMemory};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::select::{Limits, ladder, probe, select};
+use stitchkit_runtime::storage::{FromNorFlash, FromStorage, NorTiming, ReadMode, Source, SpiNor, StorageError};
 
 bundle_in_flash!();
 
@@ -40,10 +44,68 @@ impl Clock for OpaqueClock {
     }
 }
 
+struct OpaqueBus;
+
+impl embedded_hal::spi::ErrorType for OpaqueBus {
+    type Error = ErrorKind;
+}
+
+impl SpiDevice for OpaqueBus {
+    fn transaction(&mut self, operations: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
+        black_box(operations);
+        black_box(Ok(()))
+    }
+}
+
+impl DelayNs for OpaqueBus {
+    fn delay_ns(&mut self, ns: u32) {
+        black_box(ns);
+    }
+}
+
+/// Reads in units of four bytes.
+struct OpaqueFlash;
+
+impl ErrorType for OpaqueFlash {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for OpaqueFlash {
+    const READ_SIZE: usize = 4;
+
+    fn read(&mut self, _offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        black_box(bytes);
+        black_box(Ok(()))
+    }
+
+    fn capacity(&self) -> usize {
+        black_box(1 << 20)
+    }
+}
+
+/// As DMA: reads while other work is done.
+struct OpaqueDma;
+
+impl Source for OpaqueDma {
+    const OVERLAPS: bool = true;
+
+    fn read(&mut self, _offset: u32, buffer: &mut [u8]) -> Result<(), StorageError> {
+        black_box(buffer);
+        black_box(Ok(()))
+    }
+
+    fn read_while<R>(&mut self, offset: u32, buffer: &mut [u8], work: impl FnOnce() -> R) -> Result<R, StorageError> {
+        let done = work();
+        self.read(offset, buffer)?;
+        Ok(done)
+    }
+}
+
 #[entry]
 fn main() -> ! {
     let mut arena = AlignedArena::<{ 8 * 1024 }>::new();
     black_box(all_of_it(black_box(&BUNDLE.0), black_box(arena.as_mut())));
+    black_box(all_from_storage(black_box(arena.as_mut())));
     loop {
         core::hint::spin_loop();
     }
@@ -71,4 +133,34 @@ fn all_of_it(bytes: &[u8], arena: &mut [u8]) -> Option<u32> {
         black_box(bundle.quantize_pixels(black_box(&[0; 16]), executor.input().ok()?));
     }
     Some(sum)
+}
+
+#[inline(never)]
+fn all_from_storage(memory: &mut [u8]) -> Option<()> {
+    let timing = NorTiming { wake_us: black_box(1), poll_us: black_box(1), busy_limit_us: black_box(1) };
+    let mode = black_box(ReadMode::Fast);
+    let mut flash = SpiNor::new(OpaqueBus, OpaqueBus, mode, timing).map_err(black_box).ok()?;
+    flash.power_down().map_err(black_box).ok()?;
+    from_source(&mut flash, memory)?;
+    from_source(FromStorage(flash), memory)?;
+    from_source(FromNorFlash(OpaqueFlash), memory)?;
+    from_source(OpaqueDma, memory)
+}
+
+#[inline(never)]
+fn from_source(mut source: impl Source, memory: &mut [u8]) -> Option<()> {
+    let (records, rest) = memory.split_at_mut_checked(black_box(1024))?;
+    let (arena, window) = rest.split_at_mut_checked(black_box(4096))?;
+    let base = black_box(0);
+    black_box(StreamedBundle::record_bytes(&mut source, base)).map_err(black_box).ok()?;
+    let streamed = StreamedBundle::open(&mut source, base, records).map_err(black_box).ok()?;
+    streamed.verify(&mut source, window).map_err(black_box).ok()?;
+    streamed.read_golden_output(&mut source, black_box(0), black_box(0), &mut [0; 4]).map_err(black_box).ok()?;
+    black_box(streamed.bundle());
+    let memory = StreamMemory { arena, window };
+    let mut executor = StreamExecutor::new(&streamed, source, black_box(0), memory).map_err(black_box).ok()?;
+    executor.switch(black_box(0)).map_err(black_box).ok()?;
+    streamed.read_golden_input(&mut OpaqueDma, black_box(0), executor.input().ok()?).map_err(black_box).ok()?;
+    black_box(executor.run().map_err(black_box).ok()?);
+    Some(())
 }

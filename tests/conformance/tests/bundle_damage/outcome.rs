@@ -1,10 +1,11 @@
 //! What becomes of a bundle: refused, or run.
 
 use stitchkit_runtime::bundle::write::{BundleParts, write};
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
-use stitchkit_runtime::exec::{ExecError, Executor};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, StreamedBundle};
+use stitchkit_runtime::exec::{ExecError, Executor, StreamExecutor};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::select::{Limits, Unmeasured, ladder, select};
+use stitchkit_tests::streaming::{Recorder, infer_streamed};
 
 /// Largest arena tried; larger plans are not run.
 const MOST_ARENA_BYTES: usize = 1 << 20;
@@ -12,10 +13,36 @@ const MOST_ARENA_BYTES: usize = 1 << 20;
 /// Outputs of every plan for every golden input, or for one of zeros: `[plan][input]`.
 pub type Outputs = Vec<Vec<Vec<i8>>>;
 
-/// Parses `bytes` and, if they are accepted, runs everything.
+/// Parses `bytes` and, if they are accepted, runs everything, in place and streamed.
 pub fn parse_and_run(bytes: &[u8]) -> Result<Outputs, BundleError> {
     let bytes = AlignedBytes::copy_of(bytes);
-    Bundle::parse(bytes.as_slice()).map(|bundle| outputs(&bundle))
+    let bundle = Bundle::parse(bytes.as_slice())?;
+    let outputs = outputs(&bundle);
+    assert_streams_alike(bytes.as_slice(), &bundle, &outputs);
+    Ok(outputs)
+}
+
+/// Streams every plan in its smallest window.
+///
+/// # Panics
+/// If an accepted bundle does not stream, or to other bytes than in place.
+fn assert_streams_alike(bytes: &[u8], bundle: &Bundle<'_>, outputs: &Outputs) {
+    let mut source = Recorder::<false>::new(bytes);
+    let mut records = vec![0; bytes.len()];
+    let streamed = StreamedBundle::open(&mut source, 0, &mut records).expect("an accepted bundle opens");
+    let zeros = vec![0; bundle.meta().input.len()];
+    let input = bundle.golden().and_then(|golden| golden.input(0)).unwrap_or(&zeros);
+    for (plan, outputs) in (0..bundle.plan_count()).zip(outputs) {
+        let needs = StreamExecutor::<Recorder<'_, false>>::needs(streamed.bundle(), plan).expect("in range");
+        let Some(want) = outputs.first() else { continue };
+        if needs.least_window_bytes as usize > MOST_ARENA_BYTES {
+            continue;
+        }
+        let mut source = Recorder::<true>::new(bytes);
+        let window_bytes = 2 * needs.least_window_bytes.next_multiple_of(16) as usize;
+        let got = infer_streamed(&streamed, &mut source, (plan, Isa::Reference), window_bytes, input);
+        assert_eq!(got.as_ref(), Ok(want), "plan {plan} streamed");
+    }
 }
 
 /// Writes the parts, which parses them, and runs what was accepted.

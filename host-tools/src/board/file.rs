@@ -1,0 +1,266 @@
+//! The TOML of a board file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Deserialize;
+use stitchkit_runtime::profile::{BoardProfile, Coefficients, LatencyModel, OpClass};
+use toml::{Table, Value};
+
+use super::{Board, HeldOut, Method, Origin};
+
+/// The only value of `schema` this version reads.
+const SCHEMA: i64 = 1;
+
+#[derive(Deserialize)]
+struct Raw {
+    schema: Option<i64>,
+    name: Option<String>,
+    #[serde(default)]
+    description: String,
+    ram_bytes: Option<i64>,
+    flash_bytes: Option<i64>,
+    clock_hz: Option<i64>,
+    origin: Option<RawOrigin>,
+    latency: Option<Table>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct RawOrigin {
+    method: Option<Method>,
+    #[serde(default)]
+    kernels: String,
+    #[serde(default)]
+    how: String,
+    #[serde(default)]
+    steps: u32,
+    held_out: Option<HeldOut>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
+}
+
+pub fn parse(text: &str) -> Result<Board, Vec<String>> {
+    let raw: Raw = toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+    let mut check = Check(Vec::new());
+    let board = check.board(raw);
+    if check.0.is_empty() { Ok(board) } else { Err(check.0) }
+}
+
+/// Collects problems; a value that is wrong is replaced by one that lets the check go on.
+struct Check(Vec<String>);
+
+impl Check {
+    fn board(&mut self, raw: Raw) -> Board {
+        if raw.schema != Some(SCHEMA) {
+            self.0.push(format!("`schema` must be {SCHEMA}"));
+        }
+        self.unknown("", &raw.unknown);
+        let name = raw.name.unwrap_or_default();
+        if name.is_empty() || name.chars().any(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(c)) {
+            self.0.push("`name` must be made of letters, digits, `-`, `_` and `.`".to_owned());
+        }
+        let clock_hz = raw.clock_hz.and_then(|hz| u64::try_from(hz).ok()).filter(|&hz| hz > 0);
+        if raw.clock_hz.is_some() && clock_hz.is_none() {
+            self.0.push("`clock_hz` must be at least 1".to_owned());
+        }
+        let ram_bytes = self.bytes("ram_bytes", raw.ram_bytes);
+        let flash_bytes = self.bytes("flash_bytes", raw.flash_bytes);
+        let model = self.model(raw.latency);
+        let profile = BoardProfile { ram_bytes, flash_bytes, model };
+        Board { name, description: raw.description, clock_hz, profile, origin: self.origin(raw.origin) }
+    }
+
+    fn unknown(&mut self, within: &str, keys: &BTreeMap<String, Value>) {
+        self.0.extend(keys.keys().map(|key| format!("unknown key `{within}{key}`")));
+    }
+
+    fn bytes(&mut self, key: &str, value: Option<i64>) -> u32 {
+        let bytes = value.and_then(|bytes| u32::try_from(bytes).ok()).filter(|&bytes| bytes > 0);
+        if bytes.is_none() {
+            self.0.push(format!("`{key}` must be between 1 and {}", u32::MAX));
+        }
+        bytes.unwrap_or(1)
+    }
+
+    fn origin(&mut self, raw: Option<RawOrigin>) -> Origin {
+        let Some(raw) = raw else {
+            self.0.push("table `origin` is missing: it says where the latencies come from".to_owned());
+            return Origin {
+                method: Method::Estimated,
+                kernels: String::new(),
+                how: String::new(),
+                steps: 0,
+                held_out: None,
+            };
+        };
+        self.unknown("origin.", &raw.unknown);
+        if raw.method.is_none() {
+            self.0.push("`origin.method` must be `timed`, `counted-instructions` or `estimated`".to_owned());
+        }
+        Origin {
+            method: raw.method.unwrap_or(Method::Estimated),
+            kernels: raw.kernels,
+            how: raw.how,
+            steps: raw.steps,
+            held_out: raw.held_out,
+        }
+    }
+
+    fn model(&mut self, latency: Option<Table>) -> LatencyModel {
+        let mut latency = latency.unwrap_or_default();
+        let mut model = LatencyModel::ZERO;
+        for class in OpClass::ALL {
+            match latency.remove(class.name()) {
+                Some(Value::Table(table)) => *model.class_mut(class) = self.coefficients(class, table),
+                _ => self.0.push(format!("table `latency.{}` is missing", class.name())),
+            }
+        }
+        model.residual_ps = self.ps("latency.residual_ps", latency.remove("residual_ps"));
+        model.weight_byte_ps = self.ps("latency.weight_byte_ps", latency.remove("weight_byte_ps"));
+        self.0.extend(latency.keys().map(|key| format!("unknown key `latency.{key}`")));
+        model
+    }
+
+    fn coefficients(&mut self, class: OpClass, mut table: Table) -> Coefficients {
+        let mut coefficients = Coefficients::default();
+        for (key, value) in Coefficients::NAMES.iter().zip(coefficients.as_mut_array()) {
+            *value = self.ps(&format!("latency.{}.{key}", class.name()), table.remove(*key));
+        }
+        self.0.extend(table.keys().map(|key| format!("unknown key `latency.{}.{key}`", class.name())));
+        coefficients
+    }
+
+    /// Picoseconds; 0 where the key is missing.
+    fn ps(&mut self, key: &str, value: Option<Value>) -> u32 {
+        let Some(value) = value else { return 0 };
+        let ps = value.as_integer().and_then(|ps| u32::try_from(ps).ok());
+        if ps.is_none() {
+            self.0.push(format!("`{key}` must be whole picoseconds between 0 and {}", u32::MAX));
+        }
+        ps.unwrap_or(0)
+    }
+}
+
+pub fn text(board: &Board) -> String {
+    let mut text = String::from("# A board file of stitchkit. Latencies are in picoseconds.\n");
+    // Writing to a string cannot fail.
+    let _ = head(&mut text, board);
+    let _ = latencies(&mut text, &board.profile.model);
+    text
+}
+
+fn head(text: &mut String, board: &Board) -> std::fmt::Result {
+    let quoted = |text: &str| Value::from(text).to_string();
+    writeln!(text, "schema = {SCHEMA}\nname = {}", quoted(&board.name))?;
+    if !board.description.is_empty() {
+        writeln!(text, "description = {}", quoted(&board.description))?;
+    }
+    writeln!(text, "# Free for an arena, and for a bundle.")?;
+    writeln!(text, "ram_bytes = {}\nflash_bytes = {}", board.profile.ram_bytes, board.profile.flash_bytes)?;
+    if let Some(hz) = board.clock_hz {
+        writeln!(text, "clock_hz = {hz}")?;
+    }
+    let origin = &board.origin;
+    let method = match origin.method {
+        Method::Timed => "timed",
+        Method::CountedInstructions => "counted-instructions",
+        Method::Estimated => "estimated",
+    };
+    writeln!(text, "\n[origin]\nmethod = \"{method}\"")?;
+    writeln!(text, "kernels = {}\nhow = {}\nsteps = {}", quoted(&origin.kernels), quoted(&origin.how), origin.steps)?;
+    let Some(held_out) = &origin.held_out else { return Ok(()) };
+    writeln!(
+        text,
+        "\n# Predictions of plans that the fit did not see.\n[origin.held_out]\nplans = {}",
+        held_out.plans
+    )?;
+    writeln!(text, "median_error_percent = {:?}", held_out.median_error_percent)?;
+    writeln!(text, "worst_error_percent = {:?}", held_out.worst_error_percent)
+}
+
+fn latencies(text: &mut String, model: &LatencyModel) -> std::fmt::Result {
+    writeln!(text, "\n[latency]\nresidual_ps = {}\nweight_byte_ps = {}", model.residual_ps, model.weight_byte_ps)?;
+    for class in OpClass::ALL {
+        writeln!(text, "\n[latency.{}]", class.name())?;
+        for (key, ps) in Coefficients::NAMES.iter().zip(model.class(class).as_array()) {
+            writeln!(text, "{key} = {ps}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn board() -> Board {
+        Board {
+            name: "qemu-m4".to_owned(),
+            description: "an \"emulated\" board\nwith two lines".to_owned(),
+            clock_hz: Some(168_000_000),
+            profile: BoardProfile { ram_bytes: 100_000, flash_bytes: 900_000, model: LatencyModel::CORTEX_M4 },
+            origin: Origin {
+                method: Method::CountedInstructions,
+                kernels: "arm-dsp".to_owned(),
+                how: "bench".to_owned(),
+                steps: 12,
+                held_out: Some(HeldOut { plans: 3, median_error_percent: 1.5, worst_error_percent: 4.0 }),
+            },
+        }
+    }
+
+    #[test]
+    fn a_board_survives_its_file() {
+        let board = board();
+        assert_eq!(Board::parse(&board.to_text()), Ok(board.clone()));
+        let bare = Board { description: String::new(), clock_hz: None, ..board };
+        assert_eq!(Board::parse(&bare.to_text()), Ok(bare));
+    }
+
+    #[test]
+    fn the_shipped_boards_are_valid_and_named_as_their_files() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/boards");
+        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let board = Board::read(&file).unwrap();
+            assert_eq!(Some(board.name.as_str()), file.file_stem().and_then(|stem| stem.to_str()));
+        }
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let text = board()
+            .to_text()
+            .replace("ram_bytes = 100000", "ram_bytes = -1\nram = 5")
+            .replace("[latency.pool]", "[latency.pol]")
+            .replace("residual_ps = 11000", "residual_ps = 0.5");
+        let problems = Board::parse(&text).unwrap_err().join("; ");
+        for word in ["`ram_bytes`", "`ram`", "latency.pool`", "`latency.pol`", "`latency.residual_ps`"] {
+            assert!(problems.contains(word), "{word} is missing in: {problems}");
+        }
+        assert!(Board::parse("").unwrap_err().len() > 5);
+        assert!(Board::parse("name = 3").unwrap_err()[0].contains("name = 3"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(\\[?[a-z_.]{0,12}\\]? ?=? ?[0-9\"-]{0,12}\n){0,12}") {
+            let _ = Board::parse(&text);
+        }
+
+        #[test]
+        fn any_coefficient_survives(ps in any::<[u32; 6]>(), class in 0..OpClass::COUNT) {
+            let mut board = board();
+            let target = board.profile.model.class_mut(OpClass::ALL[class]);
+            for (to, from) in target.as_mut_array().into_iter().zip(ps) {
+                *to = from;
+            }
+            prop_assert_eq!(Board::parse(&board.to_text()), Ok(board));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Files that appear only when they are complete.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// Checks, before any work is done, that `path` can name a file to be written.
+pub fn check(path: &Path) -> anyhow::Result<()> {
+    if path.is_dir() {
+        bail!("{} is a folder; name the file to write", path.display());
+    }
+    if !folder_of(path).is_dir() {
+        bail!("the folder of {} does not exist", path.display());
+    }
+    Ok(())
+}
+
+/// Writes beside the target and renames, so that no half-written file is ever seen.
+pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = tempfile::Builder::new()
+        .prefix(".stitchkit-")
+        .suffix(".tmp")
+        .tempfile_in(folder_of(path))
+        .with_context(cannot)?;
+    file.write_all(bytes).with_context(cannot)?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,229 @@
+//! What is known of every candidate of a family before any is chosen: stitching layers, activation ranges, the compiled
+//! plans with their costs, and float and int8 accuracy on the ranking images.
+//!
+//! Everything that runs a network is recorded in [`Findings`], so that a later study of the same family need not run it
+//! again and yields the same bytes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use stitchkit_runtime::bundle::{AlignedBytes, Quant};
+
+use crate::compile::{CompileError, Compiled, ExportOptions, compile, compile_calibrated};
+use crate::export::{ExportError, Fit, Watch};
+use crate::family::{Dataset, Family};
+use crate::infer::{self, Backend, InferError, Loaded};
+use crate::quantize::Calibration;
+use crate::stitch::{Candidate, Space, StitchingLayer, evaluate, init};
+
+/// Choices that a study depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Ranges and golden vectors.
+    pub options: ExportOptions,
+    /// Noise that stitching layers must bear, see [`init::least_squares`].
+    pub stitch_noise: f64,
+}
+
+/// Results of everything that ran. Floats are kept as their bits, so that they survive any text form unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    layers: Vec<LayerBits>,
+    fits: Vec<(usize, u64)>,
+    ranges: Vec<Vec<QuantBits>>,
+    input_range: QuantBits,
+    /// Right answers on the ranking images, float and int8, by candidate.
+    correct: Vec<(usize, usize)>,
+    search_images: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LayerBits {
+    weights: Vec<u32>,
+    bias: Vec<u32>,
+    in_channels: usize,
+    out_channels: usize,
+}
+
+type QuantBits = (u32, i8);
+
+/// All candidates of a list, compiled and ranked.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// The candidates; [`Candidate::id`] is an index.
+    pub candidates: Vec<Candidate>,
+    /// Stitching layers of the whole space.
+    pub layers: Vec<StitchingLayer>,
+    /// How well the layers fit.
+    pub fits: Vec<Fit>,
+    /// Plans of all candidates.
+    pub compiled: Compiled,
+    /// Float and int8 share of right answers on the ranking images, by candidate.
+    pub accuracy: Vec<(f64, f64)>,
+    /// Images that chose the ranges.
+    pub calibration: Dataset,
+    /// Images that ranked.
+    pub search_images: usize,
+    /// What a later study can start from.
+    pub findings: Findings,
+}
+
+/// Studies `candidates`, whose layers are those of `space`, on training images. With `known` findings of the same study
+/// nothing runs; findings that do not fit are ignored. Ids must be positions in the list.
+///
+/// # Errors
+/// [`ExportError`] from whichever step failed.
+pub fn study(
+    family: &Family,
+    space: &Space,
+    candidates: &[Candidate],
+    settings: Settings,
+    known: Option<&Findings>,
+    watch: Watch<'_>,
+) -> Result<Study, ExportError> {
+    let images = family.training_images()?;
+    if let Some(found) = known.filter(|f| f.correct.len() == candidates.len() && f.layers.len() == space.layers.len()) {
+        match Study::recall(family, candidates, settings, found, &images.calibration) {
+            Err(ExportError::Compile(CompileError::ForeignRanges)) => {}
+            study => return study,
+        }
+    }
+    let fitted = init::least_squares(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
+        watch("fitting stitches", done, all)
+    })?;
+    let layers = fitted.layers;
+    let float = evaluate::accuracy(family, candidates, &layers, &images.search, &|done, all| {
+        watch("ranking, float", done, all);
+    })?;
+    let compiled = compile(family, candidates, &layers, &images.calibration, &settings.options)?;
+    let int8 = int8_correct(&compiled, &images.search, "ranking, int8", watch)?;
+    let int8_of = |id: u32| int8.iter().find(|(stitch, _)| *stitch == id).map_or(0, |(_, correct)| *correct);
+    let findings = Findings {
+        layers: layers.iter().map(LayerBits::of).collect(),
+        fits: fitted.fits.iter().map(|f| (f.layer, f.relative_residual.to_bits())).collect(),
+        ranges: compiled.ranges().quants.iter().map(|v| v.iter().map(|&q| quant_bits(q)).collect()).collect(),
+        input_range: quant_bits(compiled.ranges().input),
+        correct: candidates.iter().zip(&float).map(|(c, f)| (f.correct, int8_of(c.id))).collect(),
+        search_images: images.search.len(),
+    };
+    Ok(Study::new(candidates, layers, compiled, findings, &images.calibration))
+}
+
+impl Study {
+    fn recall(
+        family: &Family,
+        candidates: &[Candidate],
+        settings: Settings,
+        found: &Findings,
+        calibration: &Dataset,
+    ) -> Result<Self, ExportError> {
+        let layers: Vec<StitchingLayer> = found.layers.iter().map(LayerBits::layer).collect();
+        let ranges = Calibration {
+            quants: found.ranges.iter().map(|v| v.iter().map(|&q| quant_of(q)).collect()).collect(),
+            input: quant_of(found.input_range),
+        };
+        let compiled = compile_calibrated(family, candidates, &layers, &ranges, calibration, &settings.options)?;
+        Ok(Self::new(candidates, layers, compiled, found.clone(), calibration))
+    }
+
+    fn new(
+        candidates: &[Candidate],
+        layers: Vec<StitchingLayer>,
+        compiled: Compiled,
+        findings: Findings,
+        calibration: &Dataset,
+    ) -> Self {
+        let share = |correct: usize| correct as f64 / findings.search_images.max(1) as f64;
+        Self {
+            candidates: candidates.to_vec(),
+            layers,
+            fits: findings
+                .fits
+                .iter()
+                .map(|&(layer, bits)| Fit { layer, relative_residual: f64::from_bits(bits) })
+                .collect(),
+            compiled,
+            accuracy: findings.correct.iter().map(|&(float, int8)| (share(float), share(int8))).collect(),
+            calibration: calibration.clone(),
+            search_images: findings.search_images,
+            findings,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Study {
+    /// A study with made-up accuracies that rise with the candidate's id.
+    pub(crate) fn for_tests(
+        family: &Family,
+        space: &Space,
+        layers: Vec<StitchingLayer>,
+        compiled: Compiled,
+        calibration: Dataset,
+    ) -> Self {
+        assert_eq!(family.anchors.len(), space.candidates.iter().filter(|c| c.layers.is_empty()).count());
+        let findings = Findings {
+            layers: Vec::new(),
+            fits: Vec::new(),
+            ranges: Vec::new(),
+            input_range: quant_bits(compiled.ranges().input),
+            correct: (0..space.candidates.len()).map(|id| (id + 50, id + 50)).collect(),
+            search_images: 1000,
+        };
+        Self::new(&space.candidates, layers, compiled, findings, &calibration)
+    }
+}
+
+impl LayerBits {
+    fn of(layer: &StitchingLayer) -> Self {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect();
+        Self {
+            weights: bits(&layer.weights),
+            bias: bits(&layer.bias),
+            in_channels: layer.in_channels,
+            out_channels: layer.out_channels,
+        }
+    }
+
+    fn layer(&self) -> StitchingLayer {
+        let floats = |bits: &[u32]| bits.iter().map(|&b| f32::from_bits(b)).collect();
+        StitchingLayer {
+            weights: floats(&self.weights),
+            bias: floats(&self.bias),
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+        }
+    }
+}
+
+fn quant_bits(quant: Quant) -> QuantBits {
+    (quant.scale.to_bits(), quant.zero_point)
+}
+
+fn quant_of((scale, zero_point): QuantBits) -> Quant {
+    Quant { scale: f32::from_bits(scale), zero_point }
+}
+
+/// Right answers of every plan of `compiled` in int8, by stitch id.
+///
+/// # Errors
+/// [`ExportError`] if the bundle cannot be written or run.
+pub fn int8_correct(
+    compiled: &Compiled,
+    images: &Dataset,
+    stage: &'static str,
+    watch: Watch<'_>,
+) -> Result<Vec<(u32, usize)>, ExportError> {
+    let bytes = Arc::new(AlignedBytes::copy_of(&compiled.write().map_err(CompileError::from)?));
+    let loaded = Loaded::new(&bytes).map_err(InferError::from)?;
+    let inputs = infer::quantize_images(&loaded.bundle, &images.images)?;
+    let all = u64::from(loaded.bundle.plan_count()) * images.len() as u64;
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let progress = |n: u64| watch(stage, done.fetch_add(n, std::sync::atomic::Ordering::Relaxed) + n, all);
+    let mut counts = Vec::new();
+    for (id, plan) in (0u16..).zip(&compiled.parts().plans) {
+        let correct = infer::count_correct(loaded, id, Backend::Kernels, &inputs, &images.labels, &progress)?;
+        counts.push((plan.stitch, correct));
+    }
+    Ok(counts)
+}

@@ -1,0 +1,232 @@
+//! Planning for boards as a user meets it: export and plan for several boards, assemble under limits, write the page.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn stitchkit(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stitchkit")).args(arguments).output().expect("the command starts")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = stitchkit(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON document")
+}
+
+/// Runs a command that must fail with this exit code; returns what it said.
+fn failure(code: i32, arguments: &[&str]) -> String {
+    let output = stitchkit(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn digits() -> String {
+    repository().join("models/digits").to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// A board of its own: the Cortex-M4 of the examples with other memory.
+fn board(folder: &Path, name: &str, ram_bytes: u32, flash_bytes: u32) -> String {
+    let source = std::fs::read_to_string(repository().join("examples/boards/qemu-m4.toml")).expect("a board file");
+    let changed = |line: &str| match line.split(" = ").next() {
+        Some("name") => format!("name = \"{name}\""),
+        Some("ram_bytes") => format!("ram_bytes = {ram_bytes}"),
+        Some("flash_bytes") => format!("flash_bytes = {flash_bytes}"),
+        _ => line.to_owned(),
+    };
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, source.lines().map(|line| changed(line) + "\n").collect::<String>()).expect("a board file");
+    text(&file).to_owned()
+}
+
+/// A bundle for two boards with what the export said, made once.
+fn served() -> &'static (TempDir, Value) {
+    static SERVED: OnceLock<(TempDir, Value)> = OnceLock::new();
+    SERVED.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let small = board(folder.path(), "small", 2048, 1 << 20);
+        let large = board(folder.path(), "large", 8192, 1 << 20);
+        let (out, data) = (folder.path().join("b.stk"), folder.path().join("b.json"));
+        let report = json(&[
+            "export",
+            &digits(),
+            "--out",
+            text(&out),
+            "--board",
+            &small,
+            "--board",
+            &large,
+            "--report-data",
+            text(&data),
+        ]);
+        (folder, report)
+    })
+}
+
+#[test]
+fn an_export_for_boards_holds_exactly_the_plans_they_run() {
+    let (folder, report) = served();
+    let boards = report["boards"].as_array().unwrap();
+    let mut run: Vec<u64> = boards.iter().map(|b| b["pick"]["stitch"].as_u64().unwrap()).collect();
+    let inspected = json(&["inspect", text(&folder.path().join("b.stk"))]);
+    let mut held: Vec<u64> =
+        inspected["plans"].as_array().unwrap().iter().map(|p| p["stitch"].as_u64().unwrap()).collect();
+    run.sort_unstable();
+    held.sort_unstable();
+    assert_eq!(run, held);
+    assert_eq!(held.len(), 2, "2 KiB and 8 KiB do not run the same plan");
+    for (board, ram) in boards.iter().zip([2048, 8192]) {
+        assert!(board["pick"]["arena_bytes"].as_u64() <= Some(ram), "{board}");
+        assert!(board["pick"]["predicted_us"].as_u64() > Some(0));
+    }
+}
+
+#[test]
+fn boards_that_cannot_be_served_are_named_together_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let fine = board(folder.path(), "fine", 8192, 1 << 20);
+    let tiny = board(folder.path(), "tiny", 512, 1 << 20);
+    let out = folder.path().join("b.stk");
+    let late = format!("{fine},latency=10us");
+    let said =
+        failure(3, &["export", &digits(), "--out", text(&out), "--board", &fine, "--board", &tiny, "--board", &late]);
+    for words in ["2 of 3 boards", "tiny: `digits-s` comes nearest", "512 allowed", "fine 10us:", "deadline of 10 us"] {
+        assert!(said.contains(words), "`{words}` is missing in: {said}");
+    }
+    assert!(!out.exists());
+    let absent = failure(1, &["export", &digits(), "--out", text(&out), "--board", "a.toml", "--board", "b.toml"]);
+    assert!(absent.contains("a.toml") && absent.contains("b.toml"), "{absent}");
+}
+
+#[test]
+fn a_fleet_is_planned_as_select_would_and_takes_measurements() {
+    let (folder, _) = served();
+    let bundle = folder.path().join("b.stk");
+    let measured = folder.path().join("measured.jsonl");
+    std::fs::write(&measured, "{\"board\": \"large\", \"plan\": 1, \"latency_us\": 1234.5}\n").unwrap();
+    let large = text(&folder.path().join("large.toml")).to_owned();
+    let report =
+        json(&["fleet", text(&bundle), "--board", &large, "--memory", "2KiB,8KiB", "--measured", text(&measured)]);
+    let rows = report["rows"].as_array().unwrap();
+    for (row, memory) in rows.iter().zip(["2KiB", "8KiB"]) {
+        let selected = json(&["select", text(&bundle), "--memory", memory]);
+        assert_eq!(row["pick"]["plan"], selected["plan"], "{memory}");
+    }
+    assert_eq!((&rows[0]["measured_us"], rows[1]["measured_us"].as_f64()), (&Value::Null, Some(1234.5)));
+    assert!(failure(3, &["fleet", text(&bundle), "--board", &large, "--latency", "1us"]).contains("1 of 1 rows"));
+    std::fs::write(&measured, "{\"board\": \"large\"}\n").unwrap();
+    assert!(failure(1, &["fleet", text(&bundle), "--board", &large, "--measured", text(&measured)]).contains("line 1"));
+}
+
+#[test]
+fn assemble_meets_its_limits_and_remembers_what_it_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, out) = (folder.path().join("cache.json"), folder.path().join("b.stk"));
+    let family = digits();
+    let assemble = |limits: &[&str]| {
+        let fixed = ["assemble", &family, "--cache", text(&cache), "--out", text(&out)];
+        json(&[&fixed[..], limits].concat())
+    };
+    let first = assemble(&["--memory", "3500B", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"]);
+    let chosen = &first["chosen"];
+    assert!(
+        chosen["ram_bytes"].as_u64() <= Some(3500) && chosen["flash_bytes"].as_u64() <= Some(60 * 1024),
+        "{chosen}"
+    );
+    assert!(chosen["latency_us"].as_u64() <= Some(18_000) && chosen["evaluated"].as_f64() >= Some(0.95), "{chosen}");
+    assert_eq!(chosen["flash_bytes"].as_u64(), Some(std::fs::metadata(&out).unwrap().len()));
+    let inspected = json(&["inspect", text(&out)]);
+    assert_eq!(inspected["plans"].as_array().unwrap().len(), 1);
+    assert_eq!(inspected["plans"][0]["path"], chosen["path"]);
+    assert!((inspected["plans"][0]["accuracy"].as_f64().unwrap() - chosen["evaluated"].as_f64().unwrap()).abs() < 1e-6);
+
+    // Nothing that fits is more accurate.
+    for option in first["options"].as_array().unwrap().iter().filter(|o| o["excesses"].as_array().unwrap().is_empty()) {
+        assert!(option["accuracy"].as_f64() <= chosen["accuracy"].as_f64(), "{option}");
+    }
+
+    // The same bytes come from the cache, and without one.
+    let bytes = std::fs::read(&out).unwrap();
+    let limits = ["--memory", "3500B", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"];
+    assert_eq!(assemble(&limits)["chosen"], *chosen);
+    assert_eq!(std::fs::read(&out).unwrap(), bytes);
+    let alone = [&["assemble", &family, "--cache", "none", "--out", text(&out)][..], &limits].concat();
+    json(&alone);
+    assert_eq!(std::fs::read(&out).unwrap(), bytes);
+    json(&["verify", text(&out)]);
+
+    let said = failure(3, &["assemble", &family, "--cache", text(&cache), "--memory", "1000B"]);
+    assert!(said.contains("`digits-s` on 8x8 comes nearest") && said.contains("1,000 allowed"), "{said}");
+}
+
+#[test]
+fn fewer_classes_and_smaller_images_are_assembled_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, out) = (folder.path().join("cache.json"), folder.path().join("b.stk"));
+    let fixed = ["assemble", &digits(), "--cache", text(&cache), "--out", text(&out)].map(str::to_owned);
+    let fixed: Vec<&str> = fixed.iter().map(String::as_str).collect();
+    let report = json(&[&fixed[..], &["--classes", "3,8,5", "--input-sizes", "8,6"]].concat());
+    let sizes: Vec<&Value> = report["options"].as_array().unwrap().iter().map(|o| &o["input"][0]).collect();
+    assert!(sizes.contains(&&Value::from(8)) && sizes.contains(&&Value::from(6)));
+    assert!(report["chosen"]["evaluated"].as_f64() > Some(0.9), "{}", report["chosen"]);
+    assert!(report["chosen"]["evaluation_images"].as_u64() < Some(250), "images of three classes only");
+    let inspected = json(&["inspect", text(&out)]);
+    assert_eq!(inspected["labels"], serde_json::json!(["3", "8", "5"]));
+    assert_eq!(inspected["output_shape"], serde_json::json!([1, 1, 3]));
+    json(&["verify", text(&out)]);
+    assert!(failure(1, &[&fixed[..], &["--classes", "3,x"]].concat()).contains("no class x"));
+    assert!(failure(1, &[&fixed[..], &["--input-sizes", "1"]].concat()).contains("smaller than its window"));
+}
+
+#[test]
+fn paths_with_two_crossings_are_composed_and_measured() {
+    let report = json(&["assemble", &digits(), "--cache", "none", "--crossings", "2"]);
+    let paths: Vec<&str> = report["options"].as_array().unwrap().iter().filter_map(|o| o["path"].as_str()).collect();
+    let twice: Vec<&&str> = paths.iter().filter(|path| path.matches(" > ").count() == 2).collect();
+    assert!(!twice.is_empty(), "{paths:?}");
+    assert!(
+        twice.iter().all(|p| p.starts_with("digits-s[..") && p.contains("> digits-m[") && p.contains("> digits-l["))
+    );
+    assert!(report["paths"].as_u64() >= Some(paths.len() as u64));
+}
+
+#[test]
+fn the_page_holds_every_network_and_loads_nothing() {
+    let (folder, _) = served();
+    let (page, trace) = (folder.path().join("page.html"), folder.path().join("run.jsonl"));
+    let line = |i: usize| {
+        format!("{{\"inference\":{i},\"deadline_us\":900,\"plan\":0,\"predicted_us\":700,\"observed_us\":710}}\n")
+    };
+    std::fs::write(&trace, (0..5).map(line).collect::<String>()).unwrap();
+    let small = format!("{},latency=30ms", text(&folder.path().join("small.toml")));
+    let data = folder.path().join("b.json");
+    let report = json(&["report", text(&data), "--html", text(&page), "--board", &small, "--trace", text(&trace)]);
+    assert_eq!((&report["boards"], &report["traces"], &report["kept"]), (&1.into(), &1.into(), &2.into()));
+    let html = std::fs::read_to_string(&page).unwrap();
+    let start = html.find("id=\"data\">").unwrap() + "id=\"data\">".len();
+    let held: Value = serde_json::from_str(html[start..].split("</script>").next().unwrap()).unwrap();
+    let networks = held["networks"].as_array().unwrap();
+    let listed = json(&["stitches", &digits()]);
+    assert_eq!(networks.len(), listed["stitches"].as_array().unwrap().len());
+    assert_eq!(held["boards"][0]["latency_us"].as_array().unwrap().len(), networks.len());
+    assert!(!html.replace("http://www.w3.org/2000/svg", "").contains("http"));
+
+    let bundle = folder.path().join("b.stk");
+    let from_bundle = json(&["report", text(&bundle), "--html", text(&page)]);
+    assert_eq!((&from_bundle["networks"], &from_bundle["kept"]), (&2.into(), &2.into()));
+    std::fs::write(&trace, "{}\n").unwrap();
+    assert!(failure(1, &["report", text(&data), "--html", text(&page), "--trace", text(&trace)]).contains("line 1"));
+}

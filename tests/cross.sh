@@ -5,12 +5,16 @@
 #   tests/cross.sh [--inputs FILE] BUNDLE...
 #
 # FILE holds raw int8 inputs, one after another; without it, inputs are cut from the bundle's own bytes. Prints one PASS or FAIL
-# line per target, backend and plan, and a summary. Exit status 0 if all pass, 1 if any fails, 2 if nothing could be run.
+# line per target, backend and plan, the sizes of the programs, and a summary. Then runs the tests of `serve` and `stream`
+# against the program of each target, the static ones included. Exit status 0 if all pass, 1 if any fails, 2 if nothing could
+# be run.
 #
 # Environment:
 #   STITCHKIT_CROSS_COUNT        inputs per plan; default 200
 #   STITCHKIT_CROSS_TRACT        0 leaves out the tract backend, whose build takes minutes per target; default 1
 #   STITCHKIT_CROSS_TRACT_ARMV7  1 adds the tract backend on armv7; default 0
+#   STITCHKIT_CROSS_STATIC       0 leaves out the static programs (aarch64 with musl, armv7 with glibc); default 1
+#   STITCHKIT_CROSS_LIMIT        most bytes of a program without tract; default 716800
 #   STITCHKIT_CROSS_BUILD        0 uses the programs of an earlier run; default 1
 #   STITCHKIT_CROSS_DIR          where programs and outputs are kept; default target/cross
 
@@ -21,6 +25,8 @@ count=${STITCHKIT_CROSS_COUNT:-200}
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
 export CARGO_TARGET_DIR=$target_dir
 tract=${STITCHKIT_CROSS_TRACT:-1}
+static=${STITCHKIT_CROSS_STATIC:-1}
+limit_bytes=${STITCHKIT_CROSS_LIMIT:-716800}
 work=${STITCHKIT_CROSS_DIR:-$target_dir/cross}
 passed=0
 failed=0
@@ -43,14 +49,31 @@ program() {
     echo "$work/bin/stitchkit-device-$1-$2"
 }
 
-# Builds the program for a target and backend and keeps a copy: both backends build to the same path.
+# Builds the program for a target and backend and keeps a copy: both backends build to the same path. Backend `static` is the
+# step loop without shared libraries.
 build() {
-    local target=$1 backend=$2 options=()
-    [ "$backend" = kernels ] || options+=(--features tract)
+    local target=$1 backend=$2 options=() flags=()
+    [ "$backend" != tract ] || options+=(--features tract)
+    # musl is static by itself; glibc when asked. Rust has musl for armv7 too, but not every mirror does.
+    case "$backend $target" in "static "*-gnu*) flags=(RUSTFLAGS="-C target-feature=+crt-static") ;; esac
     echo "building stitchkit-device: $target $backend" >&2
-    (cd "$root" && cargo build --quiet --profile device -p stitchkit-device --target "$target" "${options[@]}") ||
+    (cd "$root" && env "${flags[@]}" cargo build --quiet --profile device -p stitchkit-device --target "$target" "${options[@]}") ||
         give_up "the build failed"
     cp "$target_dir/$target/device/stitchkit-device" "$(program "$target" "$backend")"
+}
+
+# The size of a program, and whether it keeps its limit.
+check_size() {
+    local bytes
+    bytes=$(wc -c <"$(program "$1" "$2")")
+    case "$2" in
+        tract) echo "size $1 $2: $bytes bytes" ;;
+        *)
+            if [ "$bytes" -le "$limit_bytes" ]; then verdict PASS "$1 $2: $bytes bytes, limit $limit_bytes"; else
+                verdict FAIL "$1 $2: $bytes bytes, limit $limit_bytes"
+            fi
+            ;;
+    esac
 }
 
 # Builds the program for this machine, which shares tract with the workspace's release build.
@@ -63,15 +86,33 @@ build_host() {
     [ "$tract" = 0 ] || cp "$target_dir/release/stitchkit-device" "$(program host tract)"
 }
 
+# The words that run the program for a target and backend.
+runner() {
+    case $1 in
+        aarch64-*) echo "qemu-aarch64 -L ${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu} $(program "$1" "$2")" ;;
+        armv7-*) echo "qemu-arm -L ${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf} $(program "$1" "$2")" ;;
+        *) program "$1" "$2" ;;
+    esac
+}
+
 # Runs the program for a target and backend with the remaining arguments.
 run() {
-    local target=$1 backend=$2
+    local words
+    read -ra words <<<"$(runner "$1" "$2")"
     shift 2
-    case $target in
-        aarch64-*) qemu-aarch64 -L "${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}" "$(program "$target" "$backend")" "$@" ;;
-        armv7-*) qemu-arm -L "${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf}" "$(program "$target" "$backend")" "$@" ;;
-        *) "$(program "$target" "$backend")" "$@" ;;
-    esac
+    "${words[@]}" "$@"
+}
+
+# The tests of `serve` and `stream`, on the program for a target: reloads under load, hostile requests, the end on SIGTERM.
+check_service() {
+    local name="$1 $2: serve and stream" log=$work/out/service
+    if (cd "$root" && STITCHKIT_DEVICE_PROGRAM=$(runner "$1" "$2") \
+        timeout 900 cargo test --quiet -p stitchkit-device --test serve --test stream) >"$log" 2>&1; then
+        verdict PASS "$name: $(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log") tests"
+    else
+        grep -v '^stitchkit-device:' "$log" | tail -40 >&2
+        verdict FAIL "$name"
+    fi
 }
 
 verdict() {
@@ -84,7 +125,7 @@ compare() {
     local bundle=$1 values=$2 plan=$3 target=$4 backend=$5
     local name="$target $backend plan $plan of $(basename "$bundle")"
     local found=$work/out/found expected=$work/out/expected-$plan
-    if ! run "$target" "$backend" "$bundle" --plan "$plan" --backend "$backend" --input "$values" >"$found" 2>"$work/out/notes"; then
+    if ! run "$target" "$backend" "$bundle" --plan "$plan" --backend "${backend/static/kernels}" --input "$values" >"$found" 2>"$work/out/notes"; then
         cat "$work/out/notes" >&2
         verdict FAIL "$name: the program failed"
     elif ! cmp -s "$found" "$expected"; then
@@ -126,7 +167,11 @@ check_bundle() {
 }
 
 # Everything compared with this machine's step loop: target and backend.
-jobs=("aarch64-unknown-linux-gnu kernels" "armv7-unknown-linux-gnueabihf kernels")
+services=("aarch64-unknown-linux-gnu kernels" "armv7-unknown-linux-gnueabihf kernels")
+if [ "$static" = 1 ]; then
+    services+=("aarch64-unknown-linux-musl static" "armv7-unknown-linux-gnueabihf static")
+fi
+jobs=("${services[@]}")
 if [ "$tract" = 1 ]; then
     jobs+=("host tract" "aarch64-unknown-linux-gnu tract")
     if [ "${STITCHKIT_CROSS_TRACT_ARMV7:-0}" = 1 ]; then
@@ -148,6 +193,14 @@ fi
 for bundle in "$@"; do
     [ -r "$bundle" ] || give_up "cannot read $bundle"
     check_bundle "$bundle"
+done
+for job in "${jobs[@]}"; do
+    # shellcheck disable=SC2086
+    [ "$job" = "host tract" ] || check_size $job
+done
+for job in "${services[@]}"; do
+    # shellcheck disable=SC2086
+    check_service $job
 done
 echo "cross: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -17,6 +17,7 @@ cargo clippy --workspace --all-targets --release -- -D warnings
 step "runtime, unoptimised: overflow checks on"
 cargo test -p stitchkit-runtime --features std
 cargo test -p stitchkit-conformance
+cargo test -p stitchkit-device
 
 step "runtime with defmt, and every Cortex-M target"
 for triple in thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabi; do
@@ -52,6 +53,10 @@ tests/cross.sh "${bundles[@]}"
 
 step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
+
+step "firmware of real boards, and their loop under QEMU"
+(cd examples/firmware/common && CARGO_TARGET_DIR="$target_dir/boards" cargo test -q)
+CARGO_TARGET_DIR="$target_dir/boards" tests/examples.sh "${bundles[0]}"
 
 step "C interface: header, firmware under QEMU"
 CARGO_TARGET_DIR="$target_dir/boards" tests/c-firmware.sh "$target_dir/bundles/digits.stk"

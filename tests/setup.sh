@@ -32,6 +32,6 @@ fi
 
 command -v cargo >/dev/null || { echo "error: cargo not found; install Rust from https://rustup.rs" >&2; exit 1; }
 if [ "${1:-host}" = all ]; then
-    rustup target add aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf \
+    rustup target add aarch64-unknown-linux-gnu aarch64-unknown-linux-musl armv7-unknown-linux-gnueabihf \
         thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabi thumbv8m.main-none-eabihf
 fi

@@ -1,10 +1,17 @@
 //! The command line.
 
+mod service;
+mod units;
+
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+pub use service::{Framing, PressureSource, ServeArgs, ServiceArgs, Storage, StreamArgs};
+
 use crate::failure::Failure;
+use service::Verb;
+use units::{parse_count, parse_margin, parse_size, parse_time};
 
 /// Text of `--help`.
 pub const HELP: &str = "\
@@ -12,6 +19,8 @@ Run a stitchkit bundle on this machine.
 
 Usage: stitchkit-device BUNDLE --input FILE [OPTIONS]
        stitchkit-device BUNDLE --list | --verify [OPTIONS]
+       stitchkit-device serve BUNDLE [OPTIONS]     answer over HTTP; `serve --help` explains
+       stitchkit-device stream BUNDLE [OPTIONS]    answer frames of standard input; `stream --help` explains
 
 A bundle holds several plans: paths through a family of networks that differ in accuracy, memory and time. Without --plan
 the most accurate plan inside the limits runs.
@@ -53,12 +62,16 @@ Examples:
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Print the help.
-    Help,
+    /// Print these parts of the help.
+    Help(&'static [&'static str]),
     /// Print the version.
     Version,
     /// Work on a bundle.
     Work(Args),
+    /// Answer over HTTP.
+    Serve(ServeArgs),
+    /// Answer frames of standard input.
+    Stream(StreamArgs),
 }
 
 /// What to do with the bundle.
@@ -157,10 +170,14 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         repeat: 1,
         style: Style::Text,
     };
+    let mut is_first = true;
     while let Some(argument) = parser.next()? {
+        let may_be_verb = std::mem::take(&mut is_first);
         match argument {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Command::Help(&[HELP])),
             Short('V') | Long("version") => return Ok(Command::Version),
+            Value(word) if may_be_verb && word == "serve" => return service::parse(Verb::Serve, parser),
+            Value(word) if may_be_verb && word == "stream" => return service::parse(Verb::Stream, parser),
             Value(path) if args.bundle.as_os_str().is_empty() => args.bundle = path.into(),
             Long("input") => args.inputs.push(parser.value()?.into()),
             Long("pixels") => args.raw = RawFormat::Pixels,
@@ -172,7 +189,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
             Long("margin") => args.margin_percent = parser.value()?.parse_with(parse_margin)?,
             Long("backend") => args.backend = parser.value()?.parse_with(parse_backend)?,
             Long("isa") => args.isa = Some(parser.value()?.string()?),
-            Long("repeat") => args.repeat = parser.value()?.parse_with(parse_repeat)?,
+            Long("repeat") => args.repeat = parser.value()?.parse_with(parse_count)?,
             Long("json") => args.style = Style::Json,
             other => return Err(other.unexpected().into()),
         }
@@ -193,49 +210,6 @@ fn check(args: Args) -> Result<Args, Failure> {
     }
 }
 
-/// `number` and `unit` of texts such as `64KiB` or `1.5ms`.
-fn split_unit(text: &str) -> Option<(f64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    Some((number.parse().ok()?, unit.trim()))
-}
-
-fn parse_size(text: &str) -> Result<u32, String> {
-    let (number, unit) = split_unit(text).ok_or("a size is a number with a unit, such as 64KiB")?;
-    let scale = match unit {
-        "" | "B" => 1.0,
-        "kB" | "KB" => 1e3,
-        "MB" => 1e6,
-        "GB" => 1e9,
-        "K" | "k" | "KiB" => 1024.0,
-        "M" | "MiB" => 1024.0 * 1024.0,
-        "G" | "GiB" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(format!("unknown unit {unit}: use B, kB, MB, GB, KiB, MiB or GiB")),
-    };
-    Ok((number * scale).min(f64::from(u32::MAX)) as u32)
-}
-
-fn parse_time(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_unit(text).ok_or("a time is a number with a unit, such as 30ms")?;
-    let scale = match unit {
-        "us" => 1.0,
-        "ms" => 1e3,
-        "s" => 1e6,
-        "" => return Err("a time needs its unit: us, ms or s".into()),
-        _ => return Err(format!("unknown unit {unit}: use us, ms or s")),
-    };
-    Ok((number * scale) as u64)
-}
-
-fn parse_margin(text: &str) -> Result<u8, String> {
-    let percent = text.trim_end_matches('%').parse().ok().filter(|percent| *percent < 100);
-    percent.ok_or_else(|| "a margin is a whole number of percent, 0 to 99".into())
-}
-
-fn parse_repeat(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a repeat count is a whole number from 1".into())
-}
-
 fn parse_backend(text: &str) -> Result<Backend, String> {
     match text {
         "kernels" => Ok(Backend::Kernels),
@@ -251,24 +225,6 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Command, Failure> {
         parse(lexopt::Parser::from_args(line.split_whitespace()))
-    }
-
-    #[test]
-    fn sizes_and_times_carry_their_units() {
-        let sizes = [("65536", 65_536), ("64KiB", 65_536), ("64k", 65_536), ("1.5MiB", 1_572_864), ("2MB", 2_000_000)];
-        for (text, bytes) in sizes {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        assert_eq!(parse_size("100GiB"), Ok(u32::MAX));
-        for (text, us) in [("30ms", 30_000), ("1.5ms", 1500), ("800us", 800), ("2s", 2_000_000)] {
-            assert_eq!(parse_time(text), Ok(us), "{text}");
-        }
-        for wrong in ["", "ms", "30", "30min", "-3ms", "1.2.3ms"] {
-            assert!(parse_time(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["KiB", "64 parsecs", "-1"] {
-            assert!(parse_size(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]
@@ -302,7 +258,7 @@ mod tests {
 
     #[test]
     fn help_and_version_need_no_bundle() {
-        assert_eq!(parsed("--help").ok(), Some(Command::Help));
+        assert_eq!(parsed("--help").ok(), Some(Command::Help(&[HELP])));
         assert_eq!(parsed("b --version").ok(), Some(Command::Version));
     }
 }

@@ -28,7 +28,11 @@ pub fn load(path: &Path, raw: RawFormat, bundle: &Bundle<'_>) -> Result<Vec<i8>,
     decode(&bytes, raw, bundle).map_err(|text| Failure::at(path, text))
 }
 
-fn decode(bytes: &[u8], raw: RawFormat, bundle: &Bundle<'_>) -> Result<Vec<i8>, String> {
+/// The inputs in `bytes`, an `.npy` file or raw elements of format `raw`, one after another, quantized.
+///
+/// # Errors
+/// What is wrong with the bytes, to follow their name.
+pub fn decode(bytes: &[u8], raw: RawFormat, bundle: &Bundle<'_>) -> Result<Vec<i8>, String> {
     let (format, elements) = if bytes.starts_with(NPY_MAGIC) { npy(bytes)? } else { (raw, bytes) };
     let shape = bundle.meta().input;
     let len = shape.len();

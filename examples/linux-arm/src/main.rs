@@ -8,6 +8,8 @@
 //! stitchkit-device family.stk --verify
 //! stitchkit-device family.stk --input image.npy --memory 64KiB --latency 30ms
 //! stitchkit-device family.stk --input batch.raw --plan 3 --repeat 20 --json
+//! stitchkit-device serve family.stk --listen 127.0.0.1:8077 --latency 30ms
+//! stitchkit-device stream family.stk --pixels < frames.rgb
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. Exit status: 0 success, 1 failure, 2 wrong usage,
@@ -19,24 +21,26 @@
 //! cargo build --profile device --target aarch64-unknown-linux-gnu -p stitchkit-device --features tract
 //! ```
 
+mod answer;
 mod args;
+mod bundle_file;
 mod failure;
 mod input;
 mod json;
+mod log;
 mod machine;
 mod runner;
+mod serve;
+mod service;
+mod stream;
 mod tasks;
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-use stitchkit_runtime::bundle::Bundle;
-
-use args::Command;
+use args::{Command, Storage};
+use bundle_file::BundleFile;
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -55,19 +59,12 @@ fn main() -> ExitCode {
 
 fn run(output: &mut impl Write) -> Result<(), Failure> {
     let args = match args::parse(lexopt::Parser::from_env())? {
-        Command::Help => return Ok(output.write_all(args::HELP.as_bytes())?),
+        Command::Help(parts) => return Ok(output.write_all(parts.concat().as_bytes())?),
         Command::Version => return Ok(writeln!(output, "stitchkit-device {}", env!("CARGO_PKG_VERSION"))?),
+        Command::Serve(args) => return serve::run(args, output),
+        Command::Stream(args) => return stream::run(&args, output),
         Command::Work(args) => args,
     };
-    let bytes = Arc::new(map(&args.bundle)?);
-    let bundle = Bundle::parse(&bytes).map_err(|error| Failure::at(&args.bundle, error))?;
-    tasks::run(&args, &bytes, &bundle, output)
-}
-
-/// Maps `path` read-only. Pages are read on first use and can be dropped again under memory pressure.
-fn map(path: &Path) -> Result<Mmap, Failure> {
-    let file = File::open(path).map_err(|error| Failure::at(path, error))?;
-    // SAFETY: the map is only read. Whoever truncates the file meanwhile ends this process by SIGBUS; replacing it by rename
-    // is safe.
-    unsafe { Mmap::map(&file) }.map_err(|error| Failure::at(path, error))
+    let file = Arc::new(BundleFile::open(&args.bundle, Storage::Mapped)?);
+    tasks::run(&args, &file, output)
 }

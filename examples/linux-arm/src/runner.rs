@@ -2,67 +2,98 @@
 
 use std::sync::Arc;
 
-use memmap2::Mmap;
-use stitchkit_runtime::bundle::Bundle;
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
 use stitchkit_runtime::exec::Executor;
 use stitchkit_runtime::kernels::Isa;
 #[cfg(feature = "tract")]
 use stitchkit_runtime::tract::{TractFamily, TractPlan};
 
-use crate::args::{Args, Backend};
+use crate::args::Backend;
+use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
 
-/// A plan ready to run, and the means to change it.
-pub enum Runner<'a, 'b> {
-    /// The step loop.
-    Kernels(Executor<'a, 'b>),
-    /// A tract model and the family to build others from.
-    #[cfg(feature = "tract")]
-    Tract(TractFamily, Box<TractPlan>),
+/// How plans are run.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Executor.
+    pub backend: Backend,
+    /// Kernel variant.
+    pub isa: Isa,
 }
 
-impl<'a, 'b> Runner<'a, 'b> {
-    /// Prepares `plan`. `arena` serves the step loop; tract allocates for itself.
+impl How {
+    /// The executor, and the kernel variant of that name or the fastest.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] names the variants of this processor.
+    pub fn new(backend: Backend, isa: Option<&str>) -> Result<Self, Failure> {
+        let Some(name) = isa else { return Ok(Self { backend, isa: Isa::best() }) };
+        let known = || Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+        let found = Isa::available().iter().find(|isa| isa.name() == name);
+        let isa = found.copied().ok_or_else(|| Failure::Usage(format!("--isa: this processor has {}", known())))?;
+        Ok(Self { backend, isa })
+    }
+}
+
+/// A plan ready to run, and the means to change it.
+pub struct Runner<'b> {
+    bundle: &'b Bundle<'b>,
+    plan: u16,
+    engine: Engine,
+}
+
+enum Engine {
+    /// The step loop and its arena.
+    Kernels { arena: AlignedBytes, isa: Isa },
+    /// The family to build models from, and the current one.
+    #[cfg(feature = "tract")]
+    Tract { family: TractFamily, model: Box<TractPlan> },
+}
+
+impl<'b> Runner<'b> {
+    /// Prepares `plan`.
     ///
     /// # Errors
     /// [`Failure::Failed`] if the plan cannot be prepared.
     #[cfg_attr(not(feature = "tract"), allow(unused_variables))]
-    pub fn new(
-        args: &Args,
-        bytes: &Arc<Mmap>,
-        bundle: &'a Bundle<'b>,
-        plan: u16,
-        arena: &'a mut [u8],
-    ) -> Result<Self, Failure> {
-        let isa = isa(args)?;
-        match args.backend {
+    pub fn new(how: How, file: &Arc<BundleFile>, bundle: &'b Bundle<'b>, plan: u16) -> Result<Self, Failure> {
+        let engine = match how.backend {
             Backend::Kernels => {
-                Executor::with_isa(bundle, plan, arena, isa).map(Self::Kernels).map_err(Failure::because)
+                let arena_bytes = find(bundle, plan)?.arena_bytes as usize;
+                Engine::Kernels { arena: AlignedBytes::new(arena_bytes), isa: how.isa }
             }
             #[cfg(feature = "tract")]
             Backend::Tract => {
-                let family = TractFamily::with_isa(bytes.clone(), isa).map_err(Failure::because)?;
-                let plan = family.plan(plan).map_err(Failure::because)?;
-                Ok(Self::Tract(family, Box::new(plan)))
+                let family = TractFamily::with_isa(file.clone(), how.isa).map_err(Failure::because)?;
+                let model = Box::new(family.plan(plan).map_err(Failure::because)?);
+                Engine::Tract { family, model }
             }
             #[cfg(not(feature = "tract"))]
-            Backend::Tract => Err(Failure::Usage("this binary was built without feature `tract`".into())),
-        }
+            Backend::Tract => return Err(Failure::Usage("this binary was built without feature `tract`".into())),
+        };
+        Ok(Self { bundle, plan, engine })
     }
 
-    /// Makes `plan` the current one.
+    /// Makes `plan` the current one. The arena grows if it must and never shrinks by itself.
     ///
     /// # Errors
-    /// [`Failure::Failed`] if there is no such plan or the arena is too small for it.
+    /// [`Failure::Failed`] if there is no such plan.
     pub fn switch(&mut self, plan: u16) -> Result<(), Failure> {
-        match self {
-            Self::Kernels(executor) => executor.switch(plan).map_err(Failure::because),
-            #[cfg(feature = "tract")]
-            Self::Tract(family, current) => {
-                **current = family.plan(plan).map_err(Failure::because)?;
-                Ok(())
-            }
+        if plan == self.plan {
+            return Ok(());
         }
+        match &mut self.engine {
+            Engine::Kernels { arena, .. } => {
+                let need = find(self.bundle, plan)?.arena_bytes as usize;
+                if need > arena.as_slice().len() {
+                    *arena = AlignedBytes::new(need);
+                }
+            }
+            #[cfg(feature = "tract")]
+            Engine::Tract { family, model } => **model = family.plan(plan).map_err(Failure::because)?,
+        }
+        self.plan = plan;
+        Ok(())
     }
 
     /// Runs the current plan; `output` receives the logits.
@@ -71,34 +102,39 @@ impl<'a, 'b> Runner<'a, 'b> {
     /// [`Failure::Failed`] if the bundle changed while it is in use.
     pub fn run(&mut self, input: &[i8], output: &mut Vec<i8>) -> Result<(), Failure> {
         output.clear();
-        match self {
-            Self::Kernels(executor) => {
-                executor.input().map_err(Failure::because)?.copy_from_slice(input);
+        match &mut self.engine {
+            Engine::Kernels { arena, isa } => {
+                let executor = Executor::with_isa(self.bundle, self.plan, arena.as_mut_slice(), *isa);
+                let mut executor = executor.map_err(Failure::because)?;
+                let target = executor.input().map_err(Failure::because)?;
+                if target.len() != input.len() {
+                    let (need, have) = (target.len(), input.len());
+                    return Err(Failure::Failed(format!("the input needs {need} bytes, {have} given")));
+                }
+                target.copy_from_slice(input);
                 output.extend_from_slice(executor.run().map_err(Failure::because)?);
             }
             #[cfg(feature = "tract")]
-            Self::Tract(_, plan) => output.extend(plan.run(input).map_err(Failure::because)?),
+            Engine::Tract { model, .. } => output.extend(model.run(input).map_err(Failure::because)?),
         }
         Ok(())
     }
 
-    /// Most bytes of activations held at once: the arena, or what tract's order of evaluation needs.
+    /// Most bytes of activations that the current plan holds at once: its arena, or what tract's order of evaluation needs.
     pub fn activation_bytes(&self) -> Result<u64, Failure> {
-        match self {
-            Self::Kernels(executor) => Ok(u64::from(executor.plan().arena_bytes)),
+        match &self.engine {
+            Engine::Kernels { .. } => Ok(u64::from(find(self.bundle, self.plan)?.arena_bytes)),
             #[cfg(feature = "tract")]
-            Self::Tract(_, plan) => plan.peak_activation_bytes().map_err(Failure::because),
+            Engine::Tract { model, .. } => model.peak_activation_bytes().map_err(Failure::because),
         }
     }
 }
 
-/// The kernel variant asked for, or the fastest.
+/// The plan of that index, or what the bundle holds instead.
 ///
 /// # Errors
-/// [`Failure::Usage`] names the variants of this processor.
-pub fn isa(args: &Args) -> Result<Isa, Failure> {
-    let Some(name) = &args.isa else { return Ok(Isa::best()) };
-    let known = || Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
-    let found = Isa::available().iter().find(|isa| isa.name() == name.as_str());
-    found.copied().ok_or_else(|| Failure::Usage(format!("--isa: this processor has {}", known())))
+/// [`Failure::Failed`].
+pub fn find<'b>(bundle: &Bundle<'b>, index: u16) -> Result<Plan<'b>, Failure> {
+    let last = bundle.plan_count().saturating_sub(1);
+    bundle.plan(index).ok_or_else(|| Failure::Failed(format!("no plan {index}: the bundle holds plans 0 to {last}")))
 }

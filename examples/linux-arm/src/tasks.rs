@@ -4,27 +4,31 @@ mod list;
 mod run;
 mod verify;
 
+pub use list::plan_json;
+
 use std::io::Write;
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use stitchkit_runtime::board::SystemClock;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
 use stitchkit_runtime::select::{Limits, Speed, probe};
 
 use crate::args::{Args, Task};
+use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
+use crate::runner::How;
 use crate::{json, machine};
 
 /// Does what the command line asks.
 ///
 /// # Errors
 /// Any [`Failure`].
-pub fn run(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+pub fn run(args: &Args, file: &Arc<BundleFile>, output: &mut impl Write) -> Result<(), Failure> {
+    let bundle = &Bundle::parse((**file).as_ref()).map_err(|error| Failure::at(file.path(), error))?;
     match args.task {
-        Task::Run => run::run(args, bytes, bundle, output),
+        Task::Run => run::run(args, file, bundle, output),
         Task::List => list::list(args, bundle, output),
-        Task::Verify => verify::verify(args, bytes, bundle, output),
+        Task::Verify => verify::verify(args, file, bundle, output),
     }
 }
 
@@ -52,10 +56,9 @@ fn speed(bundle: &Bundle<'_>, limits: &Limits) -> Result<Option<Speed>, Failure>
     probe(bundle, arena.as_mut_slice(), &mut SystemClock::default()).map(Some).map_err(Failure::because)
 }
 
-/// The plan of that index, or what the bundle holds instead.
-fn plan<'b>(bundle: &Bundle<'b>, index: u16) -> Result<Plan<'b>, Failure> {
-    let last = bundle.plan_count().saturating_sub(1);
-    bundle.plan(index).ok_or_else(|| Failure::Failed(format!("no plan {index}: the bundle holds plans 0 to {last}")))
+/// The executor and kernels asked for.
+fn how(args: &Args) -> Result<How, Failure> {
+    How::new(args.backend, args.isa.as_deref())
 }
 
 /// Limits and speed as JSON.

@@ -2,41 +2,16 @@
 
 use stitchkit_runtime::{bundle, kernels};
 
+mod common;
 #[path = "../../../device-runtime/src/tract/tests/synthetic.rs"]
 mod synthetic;
 
-use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use bundle::write::{GoldenParts, write};
 use bundle::{AlignedBytes, Bundle};
-use stitchkit_runtime::exec::Executor;
+use common::{Folder, as_bytes, bundle_with_golden, logits};
 use synthetic::Random;
-
-/// Files of one test, removed at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn device(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stitchkit-device")).args(args).output().unwrap()
@@ -49,28 +24,6 @@ fn stdout(output: &Output) -> String {
 
 fn backends() -> &'static [&'static str] {
     if cfg!(feature = "tract") { &["kernels", "tract"] } else { &["kernels"] }
-}
-
-/// Logits by the runtime itself.
-fn logits(bytes: &[u8], plan: u16, input: &[i8]) -> Vec<i8> {
-    let aligned = AlignedBytes::copy_of(bytes);
-    let bundle = Bundle::parse(aligned.as_slice()).unwrap();
-    let mut arena = AlignedBytes::new(bundle.plan(plan).unwrap().arena_bytes as usize);
-    let mut executor = Executor::new(&bundle, plan, arena.as_mut_slice()).unwrap();
-    executor.input().unwrap().copy_from_slice(input);
-    executor.run().unwrap().to_vec()
-}
-
-/// The synthetic bundle with golden vectors: `inputs` and what `run` (plan, input) returns for them.
-fn bundle_with_golden(inputs: &[Vec<i8>], run: impl Fn(u16, &[i8]) -> Vec<i8>) -> Vec<u8> {
-    let mut parts = synthetic::parts();
-    let outputs = (0..parts.plans.len() as u16).map(|plan| inputs.iter().map(|input| run(plan, input)).collect());
-    parts.golden = Some(GoldenParts { outputs: outputs.collect(), inputs: inputs.to_vec() });
-    write(&parts).unwrap()
-}
-
-fn as_bytes(values: &[i8]) -> Vec<u8> {
-    values.iter().map(|v| v.cast_unsigned()).collect()
 }
 
 /// The line the program prints for `logits`.

@@ -24,8 +24,8 @@ pub fn list(args: &Args, bundle: &Bundle<'_>, output: &mut impl Write) -> Result
     }
 }
 
-fn verdict(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, speed: Option<Speed>) -> &'static str {
-    match judge(bundle, plan, limits, speed) {
+fn verdict(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> &'static str {
+    match judge(bundle, plan, limits, predict) {
         Verdict::Fits => "fits",
         Verdict::TooMuchRam => "too much memory",
         Verdict::TooSlow => "too slow",
@@ -74,27 +74,30 @@ fn print_json(
     chosen: Option<u16>,
     output: &mut impl Write,
 ) -> Result<(), Failure> {
-    let plan = |(index, plan): (u16, Plan<'_>)| {
-        json::object([
-            ("plan", index.to_string()),
-            ("path", json::string(plan.path)),
-            ("arena_bytes", plan.arena_bytes.to_string()),
-            ("macs", plan.macs.to_string()),
-            ("params", plan.params.to_string()),
-            ("cost", plan.cost.to_string()),
-            ("accuracy_ppm", plan.accuracy_ppm.to_string()),
-            ("predicted_us", json::optional(speed.plan_us(bundle, &plan))),
-            ("verdict", json::string(verdict(bundle, &plan, limits, speed))),
-        ])
-    };
+    let plans = (0..).zip(bundle.plans()).map(|(index, plan)| plan_json(bundle, index, &plan, limits, speed));
     let report = json::object([
         ("bundle", json::string(bundle.meta().name)),
         ("bytes", bundle.len_bytes().to_string()),
         ("input_bytes", bundle.meta().input.len().to_string()),
         ("limits", limits_json(&limits, speed)),
         ("chosen", json::optional(chosen)),
-        ("plans", json::array((0..).zip(bundle.plans()).map(plan))),
+        ("plans", json::array(plans)),
     ]);
     writeln!(output, "{report}")?;
     Ok(())
+}
+
+/// One plan, and how it stands against the limits, as a JSON object.
+pub fn plan_json(bundle: &Bundle<'_>, index: u16, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> String {
+    json::object([
+        ("plan", index.to_string()),
+        ("path", json::string(plan.path)),
+        ("arena_bytes", plan.arena_bytes.to_string()),
+        ("macs", plan.macs.to_string()),
+        ("params", plan.params.to_string()),
+        ("cost", plan.cost.to_string()),
+        ("accuracy_ppm", plan.accuracy_ppm.to_string()),
+        ("predicted_us", json::optional(predict.plan_us(bundle, plan))),
+        ("verdict", json::string(verdict(bundle, plan, limits, &predict))),
+    ])
 }

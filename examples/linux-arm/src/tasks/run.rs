@@ -4,30 +4,25 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use memmap2::Mmap;
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
+use stitchkit_runtime::bundle::Bundle;
 use stitchkit_runtime::select::{Choice, Limits, Predict, SelectError, Speed, Verdict, judge, select};
 
-use super::{limits, limits_json, percent, plan, speed, time};
-use crate::args::{Args, Backend, Style};
+use super::{how, limits, limits_json, percent, speed, time};
+use crate::args::{Args, Style};
+use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
-use crate::runner::{Runner, isa};
-use crate::{input, json};
+use crate::runner::{Runner, find};
+use crate::{answer, input, json};
 
 /// Selects a plan, runs all inputs through it and prints the logits.
 ///
 /// # Errors
 /// [`Failure::Limits`] if no plan meets the limits, [`Failure::Failed`] for unreadable inputs.
-pub fn run(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+pub fn run(args: &Args, file: &Arc<BundleFile>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
     let limits = limits(args);
     let speed = speed(bundle, &limits)?;
     let choice = choose(args, bundle, limits, speed)?;
-    let arena_bytes = match args.backend {
-        Backend::Kernels => choice.arena_bytes as usize,
-        Backend::Tract => 0,
-    };
-    let mut arena = AlignedBytes::new(arena_bytes);
-    let mut runner = Runner::new(args, bytes, bundle, choice.plan, arena.as_mut_slice())?;
+    let mut runner = Runner::new(how(args)?, file, bundle, choice.plan)?;
     check_memory(&runner, limits)?;
     let header = header(args, bundle, &choice, &runner)?;
     let mut results = Vec::new();
@@ -40,7 +35,7 @@ pub fn run(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut imp
         for one in values.chunks_exact(bundle.meta().input.len()) {
             let logits = repeat(&mut runner, one, args.repeat, &mut times_us)?;
             match args.style {
-                Style::Text => writeln!(output, "{}", line(bundle, &logits))?,
+                Style::Text => writeln!(output, "{}", answer::line(bundle, &logits))?,
                 Style::Json => results.push(result_json(bundle, &logits)),
             }
         }
@@ -67,7 +62,7 @@ fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>
             _ => Failure::Limits(error.to_string()),
         });
     };
-    let plan = plan(bundle, index)?;
+    let plan = find(bundle, index)?;
     let latency_us = speed.plan_us(bundle, &plan);
     match judge(bundle, &plan, limits, speed) {
         Verdict::Fits => {
@@ -86,7 +81,7 @@ fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>
 }
 
 /// Holds the backend to the memory limit: tract keeps its tensors outside the plan's arena and may need more than it.
-fn check_memory(runner: &Runner<'_, '_>, limits: Limits) -> Result<(), Failure> {
+fn check_memory(runner: &Runner<'_>, limits: Limits) -> Result<(), Failure> {
     let need = runner.activation_bytes()?;
     if need <= u64::from(limits.ram_bytes) {
         return Ok(());
@@ -100,16 +95,16 @@ fn header(
     args: &Args,
     bundle: &Bundle<'_>,
     choice: &Choice,
-    runner: &Runner<'_, '_>,
+    runner: &Runner<'_>,
 ) -> Result<Vec<(&'static str, String)>, Failure> {
-    let plan = plan(bundle, choice.plan)?;
+    let plan = find(bundle, choice.plan)?;
     Ok(vec![
         ("bundle", json::string(bundle.meta().name)),
         ("plan", choice.plan.to_string()),
         ("path", json::string(plan.path)),
         ("accuracy_ppm", plan.accuracy_ppm.to_string()),
         ("backend", json::string(args.backend.name())),
-        ("isa", json::string(isa(args)?.name())),
+        ("isa", json::string(how(args)?.isa.name())),
         ("activation_bytes", runner.activation_bytes()?.to_string()),
         ("output_scale", plan.output_quant.scale.to_string()),
         ("output_zero_point", plan.output_quant.zero_point.to_string()),
@@ -132,7 +127,7 @@ fn describe(choice: &Choice, header: &[(&'static str, String)]) -> String {
 }
 
 /// Runs one input `count` times, notes each run's time and returns the logits.
-fn repeat(runner: &mut Runner<'_, '_>, input: &[i8], count: u32, times_us: &mut Vec<u64>) -> Result<Vec<i8>, Failure> {
+fn repeat(runner: &mut Runner<'_>, input: &[i8], count: u32, times_us: &mut Vec<u64>) -> Result<Vec<i8>, Failure> {
     let mut logits = Vec::new();
     for _ in 0..count {
         let start = Instant::now();
@@ -142,21 +137,8 @@ fn repeat(runner: &mut Runner<'_, '_>, input: &[i8], count: u32, times_us: &mut 
     Ok(logits)
 }
 
-/// Index and name of the largest logit; the first of equal ones.
-fn best<'b>(bundle: &Bundle<'b>, logits: &[i8]) -> (usize, &'b str) {
-    let largest = logits.iter().max();
-    let class = logits.iter().position(|logit| Some(logit) == largest).unwrap_or(0);
-    (class, bundle.meta().labels.lines().nth(class).unwrap_or(""))
-}
-
-fn line(bundle: &Bundle<'_>, logits: &[i8]) -> String {
-    let (class, label) = best(bundle, logits);
-    let logits = logits.iter().map(i8::to_string).collect::<Vec<_>>().join(" ");
-    format!("{class}\t{label}\t{logits}")
-}
-
 fn result_json(bundle: &Bundle<'_>, logits: &[i8]) -> String {
-    let (class, label) = best(bundle, logits);
+    let (class, label) = answer::best(bundle, logits);
     json::object([
         ("class", class.to_string()),
         ("label", json::string(label)),

@@ -1,14 +1,13 @@
 //! Running the golden vectors.
 
 use std::io::Write;
-use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Golden};
+use stitchkit_runtime::bundle::{Bundle, Golden};
 
-use super::plan;
-use crate::args::{Args, Backend, Style};
+use super::how;
+use crate::args::{Args, Style};
+use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
 use crate::json;
 use crate::runner::Runner;
@@ -25,15 +24,19 @@ struct Mismatch {
 ///
 /// # Errors
 /// [`Failure::Failed`] if anything differs or the bundle holds no golden vectors.
-pub fn verify(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
+pub fn verify(
+    args: &Args,
+    file: &Arc<BundleFile>,
+    bundle: &Bundle<'_>,
+    output: &mut impl Write,
+) -> Result<(), Failure> {
     let no_vectors = || Failure::Failed("the bundle holds no golden vectors to verify with".into());
     let golden = bundle.golden().ok_or_else(no_vectors)?;
     let plans = match args.plan {
         Some(index) => index..index.saturating_add(1),
         None => 0..bundle.plan_count(),
     };
-    let mut arena = AlignedBytes::new(arena_bytes(args, bundle, plans.clone())?);
-    let mut runner = Runner::new(args, bytes, bundle, plans.start, arena.as_mut_slice())?;
+    let mut runner = Runner::new(how(args)?, file, bundle, plans.start)?;
     let mut mismatches = Vec::new();
     for index in plans.clone() {
         runner.switch(index)?;
@@ -47,20 +50,9 @@ pub fn verify(args: &Args, bytes: &Arc<Mmap>, bundle: &Bundle<'_>, output: &mut 
     }
 }
 
-/// Bytes of the largest arena among `plans`; 0 for a backend without arena.
-fn arena_bytes(args: &Args, bundle: &Bundle<'_>, plans: Range<u16>) -> Result<usize, Failure> {
-    let mut largest = 0;
-    for index in plans {
-        largest = largest.max(plan(bundle, index)?.arena_bytes as usize);
-    }
-    match args.backend {
-        Backend::Kernels => Ok(largest),
-        Backend::Tract => Ok(0),
-    }
-}
-
+/// Runs all golden vectors through the runner's plan `plan` and notes the differences.
 fn compare(
-    runner: &mut Runner<'_, '_>,
+    runner: &mut Runner<'_>,
     golden: &Golden<'_>,
     plan: u16,
     mismatches: &mut Vec<Mismatch>,

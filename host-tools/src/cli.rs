@@ -3,6 +3,7 @@
 mod bundle_file;
 mod eval;
 mod export;
+mod init;
 mod inspect;
 mod plan_choice;
 mod run;
@@ -59,6 +60,7 @@ pub struct OutputOptions {
 
 const EXAMPLES: &str = "\
 Examples:
+  stitchkit init small.onnx large.onnx --out family   write a family.toml
   stitchkit export models/digits --out digits.stk     make a bundle
   stitchkit inspect digits.stk                        what is in it
   stitchkit run digits.stk --input seven.png          one inference
@@ -68,7 +70,9 @@ Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 limits cannot be met.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List every stitch of a family: path, MACs, parameters.
+    /// Write a family.toml for ONNX anchors: find their blocks and stages, choose the stitching space.
+    Init(init::Command),
+    /// List every stitch of a family: path, MACs or FLOPs, parameters, bytes. Reads no weights.
     Stitches(stitches::Command),
     /// Make a bundle from a family: cut, stitch, evaluate, quantize, plan memory, write.
     Export(export::Command),
@@ -88,6 +92,7 @@ enum Verb {
 pub fn run(arguments: Cli) -> ExitCode {
     let ui = Ui::new(arguments.output);
     let result = match arguments.verb {
+        Verb::Init(command) => command.run(&ui),
         Verb::Stitches(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),
         Verb::Inspect(command) => command.run(&ui),

@@ -68,6 +68,7 @@ impl Command {
         if !folder_of(&self.out).is_dir() {
             bail!("the folder of {} does not exist", self.out.display());
         }
+        export::check_operators(&Family::load_structure(&self.family)?)?;
         let family = Family::load(&self.family)?;
         ui.note(format!("{}: {} anchors", family.config.name, family.anchors.len()));
         let request = Request {

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use stitchkit::family::draft::{Draft, DraftAnchor, draft, seen_from};
 use stitchkit::family::{FILE_NAME, Family};
-use stitchkit::graph::import_structure;
+use stitchkit::graph::{self, Graph, ImportError};
 use stitchkit::stitch::space;
 
 use super::Ui;
@@ -21,6 +21,9 @@ pub struct Command {
     /// Folder of the family; its family.toml must not exist yet.
     #[arg(long)]
     out: PathBuf,
+    /// Also read all weights and compare each anchor's float results with tract's.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Serialize)]
@@ -40,7 +43,8 @@ impl Command {
         }
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
         let folder = self.out.canonicalize().with_context(|| format!("cannot find {}", self.out.display()))?;
-        let anchors = anchors(&self.models, &folder, ui)?;
+        let import: Import = if self.check { graph::import } else { graph::import_structure };
+        let anchors = anchors(&self.models, &folder, import, ui)?;
         let name = folder.file_name().map_or_else(|| "family".to_owned(), |name| name.to_string_lossy().into_owned());
         let Draft { text, mut remarks } = draft(&name, anchors);
         write(&folder, &text)?;
@@ -66,14 +70,16 @@ impl Command {
     }
 }
 
-fn anchors(models: &[PathBuf], folder: &Path, ui: &Ui) -> anyhow::Result<Vec<DraftAnchor>> {
+type Import = fn(&Path) -> Result<Graph, ImportError>;
+
+fn anchors(models: &[PathBuf], folder: &Path, import: Import, ui: &Ui) -> anyhow::Result<Vec<DraftAnchor>> {
     let (mut anchors, mut problems, mut names) = (Vec::new(), Vec::new(), HashSet::new());
     let bar = ui.bar(models.len() as u64, "reading anchors");
     for model in models {
         let stem = model.file_stem().map_or_else(|| "anchor".into(), |stem| stem.to_string_lossy().into_owned());
         let name = if names.insert(stem.clone()) { stem } else { format!("{stem}-{}", names.len() + 1) };
         let path = model.canonicalize().unwrap_or_else(|_| model.clone());
-        match import_structure(&path) {
+        match import(&path) {
             Ok(graph) => anchors.push(DraftAnchor { name, model: seen_from(folder, &path), graph }),
             Err(error) => problems.push(error.to_string()),
         }

@@ -41,12 +41,20 @@ pub fn find_blocks(graph: &Graph) -> Vec<StageBlocks> {
             part = Part { kinds: vec!["stem".into()], heavy: 0, ..part };
         }
         start = cut;
+        // A transformer may hold one stage in turns as a map and as tokens.
+        let positions = |grid: &[usize]| grid.iter().product::<usize>();
         match stages.last_mut() {
-            Some((last, parts)) if *last == grid => parts.push(part),
+            Some((last, parts)) if positions(last) == positions(&grid) => parts.push(part),
             _ => stages.push((grid, vec![part])),
         }
     }
-    let blocks = stages.into_iter().map(|(grid, parts)| stage_blocks(grid, &parts));
+    let blocks = stages.into_iter().map(|(grid, parts)| {
+        let mut stage = stage_blocks(grid, &parts);
+        if let Some(&last) = stage.outputs.last() {
+            stage.grid = graph.shape(last).split_last().map_or_else(Vec::new, |(_, grid)| grid.to_vec());
+        }
+        stage
+    });
     blocks.filter(|stage| !stage.outputs.is_empty()).collect()
 }
 

@@ -60,7 +60,7 @@ type Bypass = (usize, ValueId);
 /// block boundaries.
 ///
 /// Left out are the input and the output, a value that only a [`Op::Clip`] reads (its output is listed instead), results
-/// of reshapes, transposes and slices, and for networks on feature maps everything from the global pool on (one position).
+/// of reshapes, transposes, slices and products of activations, and for networks on feature maps everything from the global pool on (one position).
 #[must_use]
 pub fn find_cuts(graph: &Graph) -> Vec<ValueId> {
     let readers = readers(graph);
@@ -158,6 +158,10 @@ fn usable(graph: &Graph, value: ValueId, readers: &[usize]) -> bool {
     }
     let op = &graph.nodes[value.0 - 1].op;
     if matches!(op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Gather { .. } | Op::Constant(_)) {
+        return false;
+    }
+    // The inside of an attention.
+    if matches!(op, Op::MatMul { .. }) {
         return false;
     }
     positions(&graph.input_shape) == 1 || positions(graph.shape(value)) > 1

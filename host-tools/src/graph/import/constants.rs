@@ -115,6 +115,10 @@ impl Constants {
             "Cast" if Attributes(node).int("to", 1) == 1 => Some(large),
             "Transpose" => transposed(&large, Attributes(node).ints("perm")),
             "Reshape" => node.input.get(1).and_then(|shape| self.small.get(shape)).and_then(|s| reshaped(&large, s)),
+            "Unsqueeze" => {
+                let operand = node.input.get(1).and_then(|axes| self.small.get(axes));
+                unsqueezed(&large, Attributes(node).ints("axes"), operand.map(AsRef::as_ref))
+            }
             _ => None,
         };
         if let Some(derived) = derived {
@@ -184,6 +188,19 @@ fn transposed(large: &Large, perm: Option<&[i64]>) -> Option<Large> {
         order.into_iter().map(|at| values[at]).collect()
     });
     Some(Large { dims, weights })
+}
+
+fn unsqueezed(large: &Large, listed: Option<&[i64]>, operand: Option<&Tensor>) -> Option<Large> {
+    let axes: Vec<i64> = match (listed, operand) {
+        (Some(axes), _) => axes.to_vec(),
+        (None, operand) => operand?.cast_to::<i64>().ok()?.to_plain_array_view::<i64>().ok()?.iter().copied().collect(),
+    };
+    let rank = large.dims.len() + axes.len();
+    let added: Vec<usize> =
+        axes.into_iter().map(|axis| super::attributes::axis(axis, rank).ok()).collect::<Option<_>>()?;
+    let mut old = large.dims.iter().copied();
+    let dims = (0..rank).map(|axis| if added.contains(&axis) { 1 } else { old.next().unwrap_or(1) }).collect();
+    Some(Large { dims, weights: large.weights.clone() })
 }
 
 fn reshaped(large: &Large, shape: &Tensor) -> Option<Large> {

@@ -6,6 +6,7 @@ mod bundle_file;
 mod eval;
 mod export;
 mod fleet;
+mod init;
 mod inspect;
 mod output_file;
 mod plan_choice;
@@ -65,6 +66,7 @@ pub struct OutputOptions {
 
 const EXAMPLES: &str = "\
 Examples:
+  stitchkit init small.onnx large.onnx --out family   write a family.toml
   stitchkit export models/digits --out digits.stk     make a bundle
   stitchkit assemble models/digits --memory 2KiB      the best network for given limits
   stitchkit report models/digits --html digits.html   plots and tables in one page
@@ -76,7 +78,9 @@ Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 limits cannot be met.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List every stitch of a family: path, MACs, parameters.
+    /// Write a family.toml for ONNX anchors: find their blocks and stages, choose the stitching space.
+    Init(init::Command),
+    /// List every stitch of a family: path, MACs or FLOPs, parameters, bytes. Reads no weights.
     Stitches(stitches::Command),
     /// Make a bundle from a family: cut, stitch, evaluate, quantize, plan memory, write.
     Export(export::Command),
@@ -102,6 +106,7 @@ enum Verb {
 pub fn run(arguments: Cli) -> ExitCode {
     let ui = Ui::new(arguments.output);
     let result = match arguments.verb {
+        Verb::Init(command) => command.run(&ui),
         Verb::Stitches(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),
         Verb::Assemble(command) => command.run(&ui),

@@ -46,6 +46,15 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
+    /// Operations without an int8 kernel.
+    #[error(
+        "{} operation(s) of the anchors have no int8 kernel, so the family can be counted and stitched but not exported; \
+         replace them in the model:\n  {}", .nodes.len(), .nodes.join("\n  ")
+    )]
+    NoKernel {
+        /// Anchor, operator and node, one line each.
+        nodes: Vec<String>,
+    },
     /// The space cannot be enumerated or evaluated.
     #[error(transparent)]
     Stitch(#[from] StitchError),
@@ -122,11 +131,21 @@ pub struct Export {
 /// Told what is going on: stage, units done, units in all.
 pub type Watch<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
 
+/// Refuses families with operations that the device runtime does not have; the structure of the anchors is enough.
+///
+/// # Errors
+/// [`ExportError::NoKernel`] with every such node.
+pub fn check_operators(family: &Family) -> Result<(), ExportError> {
+    let nodes = family.float_only_nodes();
+    if nodes.is_empty() { Ok(()) } else { Err(ExportError::NoKernel { nodes }) }
+}
+
 /// Does the main job.
 ///
 /// # Errors
 /// [`ExportError`] from whichever step failed; nothing is written.
 pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Export, ExportError> {
+    check_operators(family)?;
     let (space, study) = study_all(family, request, watch)?;
     let mut outcomes = outcomes(&study);
     choose(&mut outcomes, family.anchors.len(), request.keep);

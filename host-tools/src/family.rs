@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod data;
+pub mod draft;
 pub mod image;
 pub mod parse;
 pub mod stages;
@@ -22,8 +23,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::config::{
-    AnchorConfig, CalibrationConfig, Cuts, EvaluationConfig, FamilyConfig, Filter, InputConfig, LayerIds, Layout,
-    SpaceKind, StageExits, StitchingConfig,
+    AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter, FinalNorm,
+    InputConfig, LayerIds, Layout, SpaceKind, StageExits, StitchingConfig,
 };
 pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_dataset};
 pub use self::image::load_image;
@@ -140,6 +141,19 @@ impl Family {
     /// # Errors
     /// [`FamilyError`] with all problems of the file and of all anchors.
     pub fn load(path: &Path) -> Result<Self, FamilyError> {
+        Self::load_with(path, graph::import)
+    }
+
+    /// Reads the structure of a family alone: large weights stay on disk, so that counting and enumerating cost little. The
+    /// anchors cannot be run.
+    ///
+    /// # Errors
+    /// As [`Family::load`].
+    pub fn load_structure(path: &Path) -> Result<Self, FamilyError> {
+        Self::load_with(path, graph::import_structure)
+    }
+
+    fn load_with(path: &Path, import: Import) -> Result<Self, FamilyError> {
         let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
         let text = std::fs::read_to_string(&file).map_err(|source| FamilyError::Read { path: file.clone(), source })?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
@@ -150,8 +164,18 @@ impl Family {
             let line = |anchor: Option<usize>| anchor.and_then(|index| lines.get(index).copied());
             invalid(failed.into_iter().map(|(anchor, text)| Problem { line: line(anchor), text }).collect())
         };
-        let graphs = import_anchors(&config, &folder).map_err(located)?;
+        let graphs = import_anchors(&config, &folder, import).map_err(located)?;
         Self::assemble(config, folder, graphs).map_err(located)
+    }
+
+    /// Operations of the anchors that have no int8 form, one line each with anchor, node and operator.
+    #[must_use]
+    pub fn float_only_nodes(&self) -> Vec<String> {
+        let of_anchor = |anchor: &Anchor| {
+            let nodes = anchor.graph.nodes.iter().filter(|node| !node.op.has_int8_form());
+            nodes.map(|node| format!("{}: {} `{}`", anchor.name, node.op.name(), node.name)).collect::<Vec<_>>()
+        };
+        self.anchors.iter().flat_map(of_anchor).collect()
     }
 
     /// Builds a family from anchors that are already graphs, one per entry of `config.anchors`.
@@ -161,7 +185,7 @@ impl Family {
     pub fn assemble(config: FamilyConfig, folder: PathBuf, graphs: Vec<Graph>) -> Result<Self, Vec<Located>> {
         let (mut anchors, mut problems) = (Vec::new(), Vec::new());
         for (index, (entry, graph)) in config.anchors.iter().zip(graphs).enumerate() {
-            let cuts = resolve_cuts(&graph, &entry.cuts);
+            let cuts = resolve_cuts(&graph, &entry.cuts, config.stitching.space);
             problems
                 .extend(cuts.problems.into_iter().map(|text| (Some(index), format!("anchor {}: {text}", entry.name))));
             anchors.push(Anchor {
@@ -207,10 +231,12 @@ impl Family {
     }
 }
 
-fn import_anchors(config: &FamilyConfig, folder: &Path) -> Result<Vec<Graph>, Vec<Located>> {
+type Import = fn(&Path) -> Result<Graph, graph::ImportError>;
+
+fn import_anchors(config: &FamilyConfig, folder: &Path, import: Import) -> Result<Vec<Graph>, Vec<Located>> {
     let (mut graphs, mut problems) = (Vec::new(), Vec::new());
     for (index, entry) in config.anchors.iter().enumerate() {
-        match graph::import(&folder.join(&entry.model)) {
+        match import(&folder.join(&entry.model)) {
             Ok(graph) => graphs.push(graph),
             Err(error) => problems.push((Some(index), format!("anchor {}: {}", entry.name, chain(&error)))),
         }
@@ -232,20 +258,38 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Block boundaries as the space wants them: all block outputs, or the longest stage with its input.
+#[must_use]
+pub fn block_cuts(graph: &Graph, space: SpaceKind) -> Vec<ValueId> {
+    let stages = graph::find_blocks(graph);
+    match space {
+        SpaceKind::Stages => stages.into_iter().flat_map(|stage| stage.outputs).collect(),
+        SpaceKind::Blocks => {
+            let longest = stages.into_iter().rev().max_by_key(|stage| stage.outputs.len());
+            longest.map_or_else(Vec::new, |stage| stage.input.into_iter().chain(stage.outputs).collect())
+        }
+    }
+}
+
 struct ResolvedCuts {
     found: Vec<Cut>,
     problems: Vec<String>,
 }
 
-fn resolve_cuts(graph: &Graph, cuts: &Cuts) -> ResolvedCuts {
+fn resolve_cuts(graph: &Graph, cuts: &Cuts, space: SpaceKind) -> ResolvedCuts {
     let mut problems = Vec::new();
     let mut values = match cuts {
         Cuts::Auto => graph::find_cuts(graph),
+        Cuts::Blocks => block_cuts(graph, space),
         Cuts::Named(names) => names
             .iter()
             .filter_map(|name| graph::resolve_cut(graph, name).map_err(|error| problems.push(chain(&error))).ok())
             .collect(),
     };
+    if *cuts == Cuts::Blocks && values.is_empty() {
+        let text = "no part repeats between tensors that alone carry all information; list `cuts` by name";
+        problems.push(format!("`cuts` = \"blocks\": {text}"));
+    }
     values.sort_unstable();
     for pair in values.windows(2).filter(|pair| pair[0] == pair[1]) {
         problems.push(format!("`cuts` names {} twice", graph.tensor(pair[0])));

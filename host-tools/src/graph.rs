@@ -5,8 +5,8 @@
 //! Node `i` produces value `i + 1`; value 0 is the graph's input. Nothing here assumes a convolutional network.
 
 use std::fmt;
-use std::sync::Arc;
 
+pub mod blocks;
 pub mod cost;
 pub mod cuts;
 pub mod forward;
@@ -16,11 +16,14 @@ pub mod resize;
 pub mod segment;
 #[cfg(test)]
 mod tests;
+mod weights;
 
+pub use blocks::{StageBlocks, find_blocks};
 pub use cuts::{CutError, find_cuts, resolve_cut};
 pub use forward::{Batch, forward, forward_keep, forward_observe};
-pub use import::{ImportError, import};
+pub use import::{ImportError, import, import_structure};
 pub use segment::SegmentError;
+pub use weights::{Origin, Weights};
 
 /// A value of a [`Graph`]: 0 is the input, `i + 1` the output of node `i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,9 +58,9 @@ pub struct Conv {
     /// Output channels.
     pub out_channels: usize,
     /// OHWI weights.
-    pub weights: Arc<[f32]>,
+    pub weights: Weights,
     /// One bias per output channel.
-    pub bias: Arc<[f32]>,
+    pub bias: Weights,
 }
 
 /// A fully connected layer on the last axis. Weights are `[out][in]`.
@@ -66,9 +69,76 @@ pub struct Dense {
     /// Output features.
     pub out_features: usize,
     /// `[out][in]` weights.
-    pub weights: Arc<[f32]>,
+    pub weights: Weights,
     /// One bias per output feature.
-    pub bias: Arc<[f32]>,
+    pub bias: Weights,
+}
+
+/// An affine map of each channel (index of the last axis).
+#[derive(Debug, Clone)]
+pub struct ChannelMap {
+    /// One factor per channel.
+    pub scale: Weights,
+    /// One summand per channel.
+    pub shift: Weights,
+}
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Function {
+    /// `x * (1 + erf(x / sqrt 2)) / 2`.
+    Gelu,
+    /// The approximation of [`Function::Gelu`] by a hyperbolic tangent.
+    GeluTanh,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// `x * clip(x / 6 + 1 / 2, 0, 1)`.
+    HardSwish,
+    /// `clip(alpha * x + beta, 0, 1)`.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// `x` above 0, `slope * x` below.
+    LeakyRelu {
+        /// Slope below 0.
+        slope: f32,
+    },
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Error function.
+    Erf,
+    /// Exponential.
+    Exp,
+    /// Square root.
+    Sqrt,
+    /// `1 / x`.
+    Reciprocal,
+    /// Magnitude.
+    Abs,
+    /// `x` to a constant power.
+    Power(f32),
+}
+
+/// Arithmetic on two tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`.
+    Div,
+    /// The larger one.
+    Max,
+    /// The smaller one.
+    Min,
 }
 
 /// The operators of a float graph. Each takes one input unless it says otherwise.
@@ -100,6 +170,52 @@ pub enum Op {
         /// Permutation of the per-sample axes.
         perm: Vec<usize>,
     },
+    /// Affine map of each channel.
+    Affine(ChannelMap),
+    /// Layer norm over the last axis, then an affine map of each channel.
+    LayerNorm {
+        /// Factors and summands; absent ones are fillers.
+        affine: ChannelMap,
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// A function of every element.
+    Unary(Function),
+    /// Two inputs of equal rank, element by element; an extent of 1 is repeated to that of the other.
+    Binary(Arithmetic),
+    /// Matrix product of the last two axes of two inputs of equal rank; leading extents are equal or 1.
+    MatMul {
+        /// The second input holds its columns as rows.
+        transpose_b: bool,
+    },
+    /// Indices `start, start + step, ...` of an axis, as many as the node's shape says.
+    Slice {
+        /// Stored axis.
+        axis: usize,
+        /// First index.
+        start: usize,
+        /// Distance of indices, may be negative.
+        step: isize,
+    },
+    /// The listed indices of an axis.
+    Gather {
+        /// Stored axis.
+        axis: usize,
+        /// Indices.
+        indices: Vec<usize>,
+    },
+    /// All inputs, one after the other along an axis.
+    Concat {
+        /// Stored axis.
+        axis: usize,
+    },
+    /// Mean over an axis, which keeps the extent 1.
+    Mean {
+        /// Stored axis.
+        axis: usize,
+    },
+    /// A tensor that does not depend on the input (class token, position embedding); has no inputs.
+    Constant(Weights),
 }
 
 impl Op {
@@ -116,6 +232,45 @@ impl Op {
             Self::Softmax => "softmax",
             Self::Reshape => "reshape",
             Self::Transpose { .. } => "transpose",
+            Self::Affine(_) => "affine",
+            Self::LayerNorm { .. } => "layernorm",
+            Self::Unary(_) => "unary",
+            Self::Binary(_) => "binary",
+            Self::MatMul { .. } => "matmul",
+            Self::Slice { .. } => "slice",
+            Self::Gather { .. } => "gather",
+            Self::Concat { .. } => "concat",
+            Self::Mean { .. } => "mean",
+            Self::Constant(_) => "constant",
+        }
+    }
+
+    /// Whether the operation can be translated to integer steps of the device runtime.
+    #[must_use]
+    pub fn has_int8_form(&self) -> bool {
+        matches!(
+            self,
+            Self::Conv(_)
+                | Self::Dense(_)
+                | Self::Add
+                | Self::Clip { .. }
+                | Self::MaxPool(_)
+                | Self::AvgPool(_)
+                | Self::Softmax
+                | Self::Reshape
+                | Self::Transpose { .. }
+        )
+    }
+
+    /// The constants of the operation.
+    #[must_use]
+    pub fn constants(&self) -> Vec<&Weights> {
+        match self {
+            Self::Conv(conv) => vec![&conv.weights, &conv.bias],
+            Self::Dense(dense) => vec![&dense.weights, &dense.bias],
+            Self::Affine(affine) | Self::LayerNorm { affine, .. } => vec![&affine.scale, &affine.shift],
+            Self::Constant(values) => vec![values],
+            _ => Vec::new(),
         }
     }
 }

@@ -87,6 +87,36 @@ fn stitches_lists_anchors_first_with_their_costs() {
 }
 
 #[test]
+fn the_published_costs_come_out_of_graphs_without_weights() {
+    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/timm/resnet-18-50");
+    let report = json(&["stitches", path(&family), "--count", "fvcore"]);
+    let stitches = report["stitches"].as_array().expect("stitches");
+    assert_eq!((stitches.len(), &stitches[0]["macs"]), (10, &Value::from(1_819_065_856_u64)));
+    assert_eq!(stitches[9]["macs"], 2_490_225_664_u64);
+}
+
+#[test]
+fn operators_without_int8_kernel_are_all_named_before_anything_is_done() {
+    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/timm/deit3-s-l");
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = failure(1, &["export", path(&family), "--out", path(&folder.path().join("b.stk"))]);
+    assert!(said.contains("no int8 kernel") && said.matches("deit3-l: layernorm").count() == 49, "{said}");
+}
+
+#[test]
+fn init_finds_the_blocks_of_the_digits_anchors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = |name: &str| digits().join(name);
+    let (small, large) = (model("digits-m.onnx"), model("digits-l.onnx"));
+    let report = json(&["init", path(&large), path(&small), "--out", path(folder.path())]);
+    assert_eq!(report["anchors"], 2);
+    let text = std::fs::read_to_string(folder.path().join("family.toml")).expect("family.toml");
+    assert!(text.find("digits-m").unwrap() < text.find("digits-l").unwrap(), "by cost: {text}");
+    let again = failure(1, &["init", path(&small), "--out", path(folder.path())]);
+    assert!(again.contains("exists"), "{again}");
+}
+
+#[test]
 fn the_bundle_is_small_its_arenas_tight_and_its_plans_worth_having() {
     let report = json(&["inspect", path(bundle())]);
     let (file, weights) = (report["bundle_bytes"].as_u64().unwrap(), report["distinct_weight_bytes"].as_u64().unwrap());

@@ -82,6 +82,7 @@ impl Command {
         output_file::check(&self.out)?;
         self.report_data.as_deref().map(output_file::check).transpose()?;
         let boards = boards::read_all(&self.boards, self.margin)?;
+        export::check_operators(&Family::load_structure(&self.family)?)?;
         let family = Family::load(&self.family)?;
         ui.note(format!("{}: {} anchors", family.config.name, family.anchors.len()));
         let request = Request {

@@ -8,7 +8,11 @@ use stitchkit::compile::ExportOptions;
 use stitchkit::family::Family;
 use stitchkit::report::scatter::{Axes, Point, plot};
 use stitchkit::report::table::{Align, Table, grouped, percent};
-use stitchkit::stitch::{Space, space};
+use stitchkit::stitch::space::{
+    self,
+    figures::{Count, Figures, Ledger},
+};
+use stitchkit::stitch::{Candidate, Space};
 use stitchkit::study::{Settings, study};
 
 use super::Ui;
@@ -27,11 +31,15 @@ pub struct Command {
     /// Where results are kept between calls; `none` keeps nothing. Default: family.cache.json beside family.toml.
     #[arg(long, value_name = "FILE", requires = "evaluate")]
     cache: Option<PathBuf>,
+    /// Convention: our multiply-accumulates, or the papers' FLOPs and parameters.
+    #[arg(long, value_enum, default_value_t)]
+    count: Count,
 }
 
 #[derive(Serialize)]
 struct Report {
     family: String,
+    count: Count,
     anchors: Vec<AnchorRow>,
     stitching_layers: usize,
     stitches: Vec<Row>,
@@ -56,6 +64,7 @@ struct CutRow {
 struct Row {
     id: u32,
     path: String,
+    /// Multiply-accumulates or FLOPs, as `count` says.
     macs: u64,
     params: u64,
     /// Share of right answers on the ranking images, int8 and float.
@@ -63,12 +72,15 @@ struct Row {
     accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy_float: Option<f64>,
+    weight_bytes: u64,
+    activation_bytes: u64,
+    layers: Vec<usize>,
 }
 
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
-        let family = Family::load(&self.family)?;
+        let family = Family::load_structure(&self.family)?;
         let space = space::enumerate(&family)?;
         for warning in &space.warnings {
             ui.warn(warning);
@@ -82,19 +94,17 @@ impl Command {
             cuts: a.cuts.iter().map(cut).collect(),
         });
         let accuracy = if self.evaluate { self.accuracies(&family, &space, ui)? } else { Vec::new() };
-        let rows = space.candidates.iter().enumerate().map(|(index, c)| Row {
-            id: c.id,
-            path: c.path.clone(),
-            macs: c.macs,
-            params: c.params,
-            accuracy: accuracy.get(index).map(|(_, int8)| *int8),
-            accuracy_float: accuracy.get(index).map(|(float, _)| *float),
-        });
+        let mut ledger = Ledger::new(&family);
+        let mut rows = Vec::with_capacity(space.candidates.len());
+        for (index, candidate) in space.candidates.iter().enumerate() {
+            rows.push(row(candidate, ledger.figures(candidate, self.count)?, accuracy.get(index).copied()));
+        }
         let report = Report {
             family: family.config.name.clone(),
             anchors: anchors.collect(),
             stitching_layers: space.layers.len(),
-            stitches: rows.collect(),
+            count: self.count,
+            stitches: rows,
         };
         ui.print(&report, || text(&report))
     }
@@ -122,16 +132,35 @@ impl Command {
     }
 }
 
+/// `accuracy`: float, then int8.
+fn row(candidate: &Candidate, figures: Figures, accuracy: Option<(f64, f64)>) -> Row {
+    Row {
+        id: candidate.id,
+        path: candidate.path.clone(),
+        macs: figures.operations,
+        params: figures.params,
+        weight_bytes: figures.weight_bytes,
+        activation_bytes: figures.activation_bytes,
+        layers: candidate.layers.clone(),
+        accuracy: accuracy.map(|(_, int8)| int8),
+        accuracy_float: accuracy.map(|(float, _)| float),
+    }
+}
+
 fn text(report: &Report) -> String {
+    let operations = if report.count == Count::Macs { "MACs" } else { "FLOPs" };
     let is_evaluated = report.stitches.iter().any(|row| row.accuracy.is_some());
-    let mut columns = vec![("id", Align::Right), ("MACs", Align::Right), ("params", Align::Right)];
+    let mut columns = vec![("id", Align::Right), (operations, Align::Right), ("params", Align::Right)];
+    columns.extend([("weight B", Align::Right), ("activation B", Align::Right)]);
     if is_evaluated {
         columns.extend([("float", Align::Right), ("int8", Align::Right)]);
     }
     columns.push(("path", Align::Left));
     let mut table = Table::new(&columns);
     for row in &report.stitches {
-        let mut cells = vec![row.id.to_string(), grouped(row.macs), grouped(row.params)];
+        let numbers = [row.macs, row.params, row.weight_bytes, row.activation_bytes].map(grouped);
+        let mut cells = vec![row.id.to_string()];
+        cells.extend(numbers);
         cells.extend([row.accuracy_float, row.accuracy].into_iter().flatten().map(percent));
         cells.push(row.path.clone());
         table.row(cells);

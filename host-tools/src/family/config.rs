@@ -94,6 +94,8 @@ pub enum Cuts {
     /// Every tensor that alone carries all information from front to end.
     #[default]
     Auto,
+    /// The block boundaries that [`crate::graph::find_blocks`] finds.
+    Blocks,
     /// The named ONNX tensors.
     Named(Vec<String>),
 }
@@ -115,6 +117,47 @@ pub struct StitchingConfig {
     pub layer_ids: LayerIds,
     /// Indices into the family's stages that are not stitched.
     pub skip_stages: Vec<usize>,
+    /// Which anchors are joined.
+    pub pairs: AnchorPairs,
+    /// Most changes of anchor on a path.
+    pub crossings: usize,
+    /// In which directions paths change anchors.
+    pub directions: Directions,
+    /// What a stitched transformer does before its head.
+    pub final_norm: FinalNorm,
+}
+
+/// Which anchors are joined directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnchorPairs {
+    /// Neighbours in the order of cost.
+    #[default]
+    Nearest,
+    /// Any two.
+    All,
+}
+
+/// In which directions paths change anchors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Directions {
+    /// From cheaper to costlier anchors, at the positions of SN-Net.
+    #[default]
+    FastToSlow,
+    /// Both ways, at the depth-aligned positions of SN-Netv2: SL, LS and, with two crossings, LSL and SLS.
+    TwoWay,
+}
+
+/// The last layer norm of a path that was stitched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinalNorm {
+    /// Runs, as in the anchor.
+    #[default]
+    Applied,
+    /// Is left out, as in the code with which SN-Net's DeiT results were made.
+    Skipped,
 }
 
 /// How cuts are grouped into sequences of blocks.

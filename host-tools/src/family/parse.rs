@@ -10,8 +10,8 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::config::{
-    AnchorConfig, CalibrationConfig, Cuts, EvaluationConfig, FamilyConfig, Filter, InputConfig, LayerIds, Layout,
-    SpaceKind, StageExits, StitchingConfig,
+    AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter, FinalNorm,
+    InputConfig, LayerIds, Layout, SpaceKind, StageExits, StitchingConfig,
 };
 
 /// The only value of `schema` this version reads.
@@ -112,6 +112,13 @@ struct RawStitching {
     layer_ids: LayerIds,
     #[serde(default)]
     skip_stages: Vec<usize>,
+    #[serde(default)]
+    pairs: AnchorPairs,
+    crossings: Option<Spanned<usize>>,
+    #[serde(default)]
+    directions: Directions,
+    #[serde(default)]
+    final_norm: FinalNorm,
 }
 
 #[derive(Deserialize)]
@@ -141,11 +148,15 @@ impl<'de> Deserialize<'de> for Cuts {
             type Value = Cuts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`cuts` to be \"auto\" or a list of ONNX tensor names")
+                f.write_str("`cuts` to be \"auto\", \"blocks\" or a list of ONNX tensor names")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Cuts, E> {
-                if text == "auto" { Ok(Cuts::Auto) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
+                match text {
+                    "auto" => Ok(Cuts::Auto),
+                    "blocks" => Ok(Cuts::Blocks),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Cuts, A::Error> {
@@ -264,7 +275,20 @@ impl Check<'_> {
             stage_exits: if raw.stage_exits.unwrap_or(stages) { StageExits::Open } else { StageExits::Closed },
             layer_ids: raw.layer_ids,
             skip_stages: raw.skip_stages.clone(),
+            pairs: raw.pairs,
+            crossings: self.crossings(raw),
+            directions: raw.directions,
+            final_norm: raw.final_norm,
         }
+    }
+
+    fn crossings(&mut self, raw: &RawStitching) -> usize {
+        let two_way = raw.directions == Directions::TwoWay;
+        let Some(value) = &raw.crossings else { return if two_way { 2 } else { 1 } };
+        self.require(!two_way || *value.get_ref() <= 2, value.span(), || {
+            "`stitching.crossings` is at most 2 with two-way directions".to_owned()
+        });
+        self.positive("stitching.crossings", value)
     }
 
     fn calibration(&mut self, raw: RawCalibration) -> CalibrationConfig {

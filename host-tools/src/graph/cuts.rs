@@ -60,7 +60,7 @@ type Bypass = (usize, ValueId);
 /// block boundaries.
 ///
 /// Left out are the input and the output, a value that only a [`Op::Clip`] reads (its output is listed instead), results
-/// of reshapes and transposes, and for networks on feature maps everything from the global pool on (one position).
+/// of reshapes, transposes, slices and products of activations, and for networks on feature maps everything from the global pool on (one position).
 #[must_use]
 pub fn find_cuts(graph: &Graph) -> Vec<ValueId> {
     let readers = readers(graph);
@@ -140,7 +140,9 @@ fn readers(graph: &Graph) -> Vec<Vec<usize>> {
 
 /// The last node that reads each value.
 fn last_reads(graph: &Graph, readers: &[Vec<usize>]) -> Vec<Option<Bypass>> {
-    (0..=graph.nodes.len()).map(|value| Some((*readers[value].iter().max()?, ValueId(value)))).collect()
+    let is_constant = |value: usize| value > 0 && matches!(graph.nodes[value - 1].op, Op::Constant(_));
+    let last = |value: usize| Some((*readers[value].iter().max()?, ValueId(value))).filter(|_| !is_constant(value));
+    (0..=graph.nodes.len()).map(last).collect()
 }
 
 /// In topological order a value is bypassed exactly when an earlier value is read after it was produced.
@@ -154,7 +156,12 @@ fn usable(graph: &Graph, value: ValueId, readers: &[usize]) -> bool {
     if readers.is_empty() || readers.iter().all(is_clip) {
         return false;
     }
-    if matches!(graph.nodes[value.0 - 1].op, Op::Reshape | Op::Transpose { .. }) {
+    let op = &graph.nodes[value.0 - 1].op;
+    if matches!(op, Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Gather { .. } | Op::Constant(_)) {
+        return false;
+    }
+    // The inside of an attention.
+    if matches!(op, Op::MatMul { .. }) {
         return false;
     }
     positions(&graph.input_shape) == 1 || positions(graph.shape(value)) > 1

@@ -13,6 +13,7 @@ mod conv;
 mod kernel;
 pub(super) mod pointwise;
 mod pool;
+mod tensor;
 #[cfg(test)]
 mod tests;
 

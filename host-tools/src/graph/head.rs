@@ -1,8 +1,6 @@
 //! Cutting a classifier down to some of its outputs.
 
-use std::sync::Arc;
-
-use super::{Conv, Dense, Graph, Op, ValueId};
+use super::{Conv, Dense, Graph, Op, ValueId, Weights};
 
 /// Why a graph's outputs cannot be cut down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +78,8 @@ impl Graph {
 }
 
 fn rows(op: &Op, kept: &[usize]) -> Op {
-    let take = |values: &[f32], row: usize| -> Arc<[f32]> {
-        kept.iter().flat_map(|&k| &values[k * row..(k + 1) * row]).copied().collect()
+    let take = |values: &[f32], row: usize| -> Weights {
+        kept.iter().flat_map(|&k| &values[k * row..(k + 1) * row]).copied().collect::<Vec<f32>>().into()
     };
     match op {
         Op::Dense(dense) => {

@@ -13,11 +13,15 @@ use source::Source;
 mod affine;
 mod attributes;
 mod check;
+mod constants;
 mod draft;
+mod elementwise;
 mod guard;
 mod linear;
 mod lower;
+mod moves;
 mod operators;
+mod patterns;
 mod pooling;
 mod reorder;
 mod source;
@@ -146,13 +150,24 @@ fn list(problems: &[Unsupported]) -> String {
     problems.iter().map(|p| format!("\n  {} `{}`: {}", p.op, p.node, p.reason)).collect()
 }
 
-/// Imports a float ONNX file (opset 9 and later; batch axis 1 or symbolic) and checks the result against tract.
+/// Imports a float ONNX file (opset 9 and later; batch axis 1 or symbolic), reads all weights, and checks the result
+/// against tract.
 ///
 /// # Errors
 /// [`ImportError`]; unsupported nodes are collected, so one run shows all of them.
 pub fn import(path: &Path) -> Result<Graph, ImportError> {
     let source = Source::read(path)?;
     let (graph, output_axes) = lower::lower(&source)?;
+    lower::finite(&source, &graph)?;
     check::against_tract(&source, &graph, &output_axes)?;
     Ok(graph)
+}
+
+/// Imports the structure of a float ONNX file, for counting, cutting and enumerating: large weights are not read, and the
+/// result is not checked against tract.
+///
+/// # Errors
+/// [`ImportError`]; unsupported nodes are collected, so one run shows all of them.
+pub fn import_structure(path: &Path) -> Result<Graph, ImportError> {
+    Ok(lower::lower(&Source::read(path)?)?.0)
 }

@@ -66,7 +66,9 @@ impl Graph {
 
     /// A node of this graph with the shapes that `resized` has before it.
     fn refit(&self, resized: &Self, node: &Node) -> Result<Node, ResizeError> {
-        let (from, to) = (self.shape(node.inputs[0]), resized.shape(node.inputs[0]));
+        // A constant has no input: its own shape stands for it.
+        let input = |graph: &Self| node.inputs.first().map_or(node.shape.clone(), |&value| graph.shape(value).to_vec());
+        let (from, to) = (&*input(self), &*input(resized));
         let fixed = |hint| ResizeError::Fixed {
             graph: self.name.clone(),
             node: node.name.clone(),
@@ -103,6 +105,8 @@ impl Graph {
             Op::Reshape if is_map_to_tokens(from, &node.shape) => vec![to[0] * to[1], to[2]],
             Op::Reshape => return Err(fixed("only a global pool before the flatten takes any size")),
             Op::Transpose { perm } => perm.iter().map(|&axis| to[axis]).collect(),
+            _ if from == to => node.shape.clone(),
+            _ => return Err(fixed("only convolutional networks take any size")),
         };
         Ok(new)
     }

@@ -81,7 +81,7 @@ impl Graph {
             }
             let node = &self.nodes[value - 1];
             for &input in &node.inputs {
-                if input < from {
+                if input < from && !self.is_constant(input) {
                     return Err(self.crossing(from, to, value, input));
                 }
                 reached |= input == from;
@@ -104,6 +104,10 @@ impl Graph {
         }
     }
 
+    fn is_constant(&self, value: ValueId) -> bool {
+        self.producer(value).is_some_and(|node| matches!(node.op, super::Op::Constant(_)))
+    }
+
     fn depends(&self, value: ValueId, on: ValueId) -> bool {
         let mut from_it = vec![false; self.nodes.len() + 1];
         from_it[on.0] = true;
@@ -124,7 +128,7 @@ impl Graph {
     fn extract(&self, from: ValueId, to: ValueId, needed: &[bool]) -> Self {
         let mut renumbered = HashMap::from([(from, ValueId::INPUT)]);
         let mut nodes: Vec<Node> = Vec::new();
-        for value in (from.0 + 1..=to.0).filter(|&value| needed[value]) {
+        for value in (1..=to.0).filter(|&value| value != from.0 && needed[value]) {
             let mut node = self.nodes[value - 1].clone();
             for input in &mut node.inputs {
                 *input = renumbered[input];

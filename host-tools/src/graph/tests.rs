@@ -1,7 +1,5 @@
 //! Cuts, segments and costs on hand-made graphs.
 
-use std::sync::Arc;
-
 use super::cost::{macs, node_macs, node_params, params};
 use super::*;
 
@@ -37,7 +35,7 @@ impl Builder {
         let &[height, width, depth] = self.0.shape(input) else { panic!("not a map") };
         let pad = kernel / 2;
         let window = Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 4], dilation: [1, 1] };
-        let weights: Arc<[f32]> =
+        let weights: Weights =
             (0..channels * kernel * kernel * depth).map(|i| (i * 37 % 19) as f32 / 19.0 - 0.5).collect();
         let bias = (0..channels).map(|i| i as f32 * 0.1).collect();
         let op = Op::Conv(Conv { window, groups: 1, out_channels: channels, weights, bias });

@@ -113,7 +113,8 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
                     units.push(new(Kind::Requantize, quants[value.0], vec![units.len()], UNCLIPPED));
                 }
             }
-            Op::Conv(_) | Op::Dense(_) | Op::Add | Op::AvgPool(_) => {
+            // Operators without an integer form are refused when the unit is lowered.
+            _ => {
                 units.push(new(Kind::Node, quants[value.0], inputs, UNCLIPPED));
             }
         }

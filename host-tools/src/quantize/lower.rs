@@ -12,6 +12,14 @@ use crate::graph::{Graph, Node, Op, ValueId, Window};
 /// Why a float graph has no integer form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LowerError {
+    /// An operator that the device runtime does not have.
+    #[error("`{node}`: {op} has no int8 kernel")]
+    NoKernel {
+        /// Node of the float graph.
+        node: String,
+        /// Its operator.
+        op: &'static str,
+    },
     /// A tensor has more axes than the runtime's three, or an extent beyond 16 bits.
     #[error("`{node}`: shape {shape:?} is not representable; the runtime takes at most 3 axes of at most 65535")]
     Shape {
@@ -166,6 +174,7 @@ impl<'a> Site<'a> {
                 Ok(Kernel::Transpose { input: self.input, perm })
             }
             Op::Clip { .. } | Op::Reshape => Ok(self.lut(|x| x)),
+            other => Err(LowerError::NoKernel { node: self.node.name.clone(), op: other.name() }),
         }
     }
 

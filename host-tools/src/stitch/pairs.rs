@@ -109,6 +109,25 @@ fn deeper_front(front_depth: usize, end_depth: usize, rule: &StitchingConfig) ->
     Pairs { list, layers: end_depth }
 }
 
+/// The depth-aligned positions of SN-Netv2 ("Stitched ViTs are Flexible Vision Backbones", Pan et al., ECCV 2024).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwoWay {
+    /// From the smaller anchor to the larger one; the last position enters it after its last block.
+    pub up: Vec<Pair>,
+    /// From the larger anchor to the smaller one.
+    pub down: Vec<Pair>,
+}
+
+/// Positions between a smaller and a larger anchor in both directions: each is left after and entered at the same relative
+/// depth, and has a stitching layer of its own.
+#[must_use]
+pub fn two_way(small_depth: usize, large_depth: usize) -> TwoWay {
+    let up = (0..small_depth).map(|i| Pair { front: i, end: (i + 1) * large_depth / small_depth, layer: i }).collect();
+    let aligned = |end: usize| (end * large_depth / small_depth).checked_sub(1);
+    let down = (1..small_depth).filter_map(|end| Some(Pair { front: aligned(end)?, end, layer: end - 1 })).collect();
+    TwoWay { up, down }
+}
+
 /// One more than the largest end block.
 fn entries(depth: usize, rule: &StitchingConfig) -> usize {
     match rule.stage_exits {
@@ -124,7 +143,7 @@ fn keeps(filter: Filter, front: usize, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::SpaceKind;
+    use crate::family::{AnchorPairs, Directions, FinalNorm, SpaceKind};
 
     fn rule(kernel: usize, stride: usize, filter: Filter) -> StitchingConfig {
         StitchingConfig {
@@ -135,11 +154,26 @@ mod tests {
             stage_exits: StageExits::Closed,
             layer_ids: LayerIds::Fixed,
             skip_stages: Vec::new(),
+            pairs: AnchorPairs::Nearest,
+            crossings: 1,
+            directions: Directions::FastToSlow,
+            final_norm: FinalNorm::Applied,
         }
     }
 
     fn triples(pairs: &Pairs) -> Vec<(usize, usize, usize)> {
         pairs.list.iter().map(|p| (p.front, p.end, p.layer)).collect()
+    }
+
+    #[test]
+    fn two_way_positions_of_both_published_depths() {
+        let places = |pairs: &[Pair]| pairs.iter().map(|p| (p.front, p.end)).collect::<Vec<_>>();
+        let equal = two_way(12, 12);
+        assert_eq!(places(&equal.up), (0..12).map(|i| (i, i + 1)).collect::<Vec<_>>());
+        assert_eq!(places(&equal.down), (0..11).map(|i| (i, i + 1)).collect::<Vec<_>>());
+        let double = two_way(12, 24);
+        assert_eq!(places(&double.up), (0..12).map(|i| (i, 2 * i + 2)).collect::<Vec<_>>());
+        assert_eq!(places(&double.down), (1..12).map(|t| (2 * t - 1, t)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Small families of random residual networks for tests.
 
-use std::sync::Arc;
-
 use crate::family::{
-    AnchorConfig, Cuts, Dataset, Family, FamilyConfig, Filter, InputConfig, LayerIds, Layout, Located, SpaceKind,
-    StageExits, StitchingConfig,
+    AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm, InputConfig,
+    LayerIds, Layout, Located, SpaceKind, StageExits, StitchingConfig,
 };
-use crate::graph::{Conv, Dense, Graph, Node, Op, ValueId, Window};
+use crate::graph::{Conv, Dense, Graph, Node, Op, ValueId, Weights, Window};
 
 /// Outputs of every anchor.
 pub const CLASSES: usize = 5;
@@ -59,6 +57,10 @@ fn config(depths: &[usize]) -> FamilyConfig {
             stage_exits: StageExits::Open,
             layer_ids: LayerIds::Fixed,
             skip_stages: Vec::new(),
+            pairs: AnchorPairs::Nearest,
+            crossings: 1,
+            directions: Directions::FastToSlow,
+            final_norm: FinalNorm::Applied,
         },
         calibration: None,
         evaluation: None,
@@ -80,7 +82,7 @@ impl Random {
         self.0 >> 40
     }
 
-    fn weights(&mut self, count: usize, fan_in: usize) -> Arc<[f32]> {
+    fn weights(&mut self, count: usize, fan_in: usize) -> Weights {
         let scale = (3.0 / fan_in as f32).sqrt();
         (0..count).map(|_| (self.next_bits() as f32 / (1 << 23) as f32 - 1.0) * scale).collect()
     }

@@ -70,7 +70,7 @@ fn a_value_of_the_wrong_type_is_shown_with_its_line() {
     for (from, to, line, shown) in [
         ("shape = [8, 8, 1]", "shape = [8, 8]", 6, "shape = [8, 8]"),
         ("images = 16", "images = \"many\"", 23, "images = \"many\""),
-        ("cuts = [\"one\", \"two\"]", "cuts = \"all\"", 18, "\"auto\" or a list"),
+        ("cuts = [\"one\", \"two\"]", "cuts = \"all\"", 18, "\"blocks\" or a list"),
     ] {
         let found = problems(from, to);
         assert!(found.len() == 1 && found[0].starts_with(&format!("line {line}: ")), "{found:?}");

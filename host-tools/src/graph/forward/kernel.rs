@@ -3,6 +3,7 @@
 use super::super::{Graph, Node, Op};
 use super::conv::{DepthwiseKernel, MatrixKernel};
 use super::pool::PoolKernel;
+use super::tensor::TensorKernel;
 use super::{conv, pointwise};
 
 /// Reusable buffers of one thread. A buffer may be longer than what was asked for and holds arbitrary values.
@@ -51,11 +52,15 @@ pub enum Kernel<'g> {
         shape: Vec<usize>,
         perm: Vec<usize>,
     },
+    Tensor(TensorKernel<'g>),
 }
 
 impl<'g> Kernel<'g> {
     /// Prepares a node of a graph.
     pub fn new(graph: &'g Graph, node: &'g Node) -> Self {
+        if let Some(kernel) = TensorKernel::new(graph, node) {
+            return Self::Tensor(kernel);
+        }
         let input = graph.shape(node.inputs[0]);
         match &node.op {
             Op::Conv(op) if conv::is_depthwise(op, input) => {
@@ -70,6 +75,7 @@ impl<'g> Kernel<'g> {
             Op::Softmax => Self::Softmax { channels: node.shape.last().copied().unwrap_or(1) },
             Op::Reshape => Self::Copy,
             Op::Transpose { perm } => Self::Transpose { shape: input.to_vec(), perm: perm.clone() },
+            _ => unreachable!("every other operator has a tensor kernel"),
         }
     }
 
@@ -86,6 +92,7 @@ impl<'g> Kernel<'g> {
             Self::Pool(kernel) => kernel.run(inputs[0], output),
             Self::Softmax { channels } => pointwise::softmax(inputs[0], output, *channels),
             Self::Transpose { shape, perm } => pointwise::transpose(inputs[0], output, shape, perm),
+            Self::Tensor(kernel) => kernel.run(inputs, output),
         }
     }
 

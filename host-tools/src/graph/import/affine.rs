@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::super::Op;
+use super::super::{Arithmetic, ChannelMap, Op, Origin, Weights};
 use super::attributes::Attributes;
 use super::draft::DraftOp;
 use super::lower::{Fault, Held, Lowerer};
@@ -32,49 +32,64 @@ enum Binary {
     Right(Held, Operand),
     /// `constant op tensor`.
     Left(Operand, Held),
-    /// Two tensors.
-    Both(Held, Held),
+    /// Two tensors, one of which may be constant.
+    Both,
+}
+
+/// What an affine map was in the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Constants,
+    BatchNorm,
 }
 
 impl Lowerer<'_> {
     pub fn add(&mut self, node: &NodeProto) -> Result<Held, Fault> {
-        let (a, b) = match self.binary(node)? {
+        match self.binary(node)? {
             Binary::Right(held, shift) | Binary::Left(shift, held) => {
-                return self.affine(node, held, Operand::Scalar(1.0), shift);
+                self.affine(node, held, Operand::Scalar(1.0), shift, Source::Constants)
             }
-            Binary::Both(a, b) => (a, b),
-        };
-        if a.dims != b.dims {
-            return Err(
-                format!("it adds tensors of the shapes {:?} and {:?}; they must be equal", a.dims, b.dims).into()
-            );
+            Binary::Both => self.two(node, Arithmetic::Add),
         }
-        let b = self.arranged(node, b, &a.axes);
-        self.emit(node, DraftOp::Op(Op::Add), vec![a.id, b.id], a.dims, a.axes)
     }
 
     pub fn sub(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         match self.binary(node)? {
-            Binary::Right(held, shift) => self.affine(node, held, Operand::Scalar(1.0), shift.map(|value| -value)),
-            Binary::Left(shift, held) => self.affine(node, held, Operand::Scalar(-1.0), shift),
-            Binary::Both(..) => Err("a difference of two tensors; only constants can be subtracted".into()),
+            Binary::Right(held, shift) => {
+                self.affine(node, held, Operand::Scalar(1.0), shift.map(|value| -value), Source::Constants)
+            }
+            Binary::Left(shift, held) => self.affine(node, held, Operand::Scalar(-1.0), shift, Source::Constants),
+            Binary::Both => self.two(node, Arithmetic::Sub),
         }
     }
 
     pub fn mul(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         match self.binary(node)? {
             Binary::Right(held, scale) | Binary::Left(scale, held) => {
-                self.affine(node, held, scale, Operand::Scalar(0.0))
+                self.affine(node, held, scale, Operand::Scalar(0.0), Source::Constants)
             }
-            Binary::Both(..) => Err("a product of two tensors (gating, attention); only constant factors".into()),
+            Binary::Both => self.two(node, Arithmetic::Mul),
         }
     }
 
     pub fn div(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         match self.binary(node)? {
-            Binary::Right(held, scale) => self.affine(node, held, scale.map(|value| 1.0 / value), Operand::Scalar(0.0)),
-            _ => Err("a division by a tensor; only constant divisors are supported".into()),
+            Binary::Right(held, scale) => {
+                self.affine(node, held, scale.map(|value| 1.0 / value), Operand::Scalar(0.0), Source::Constants)
+            }
+            _ => self.two(node, Arithmetic::Div),
         }
+    }
+
+    /// `-x`.
+    pub fn neg(&mut self, node: &NodeProto) -> Result<Held, Fault> {
+        let held = self.unpadded(self.held(node, 0)?)?;
+        self.affine(node, held, Operand::Scalar(-1.0), Operand::Scalar(0.0), Source::Constants)
+    }
+
+    fn two(&mut self, node: &NodeProto, arithmetic: Arithmetic) -> Result<Held, Fault> {
+        let (a, b) = (self.tensor(node, 0)?, self.tensor(node, 1)?);
+        self.arithmetic(node, arithmetic, a, b)
     }
 
     /// `(x - mean) / sqrt(variance + epsilon) * scale + offset` per channel, constants of inference.
@@ -103,7 +118,7 @@ impl Lowerer<'_> {
         let shift = centered.map(|((&offset, &mean), factor)| (f64::from(offset) - f64::from(mean) * factor) as f32);
         let (scale, shift) = (factors.iter().map(|&factor| factor as f32).collect(), shift.collect());
         let per_channel = |values| Operand::PerIndex { axis: 1, values };
-        self.affine(node, held, per_channel(scale), per_channel(shift))
+        self.affine(node, held, per_channel(scale), per_channel(shift), Source::BatchNorm)
     }
 
     pub fn relu(&mut self, node: &NodeProto) -> Result<Held, Fault> {
@@ -133,59 +148,81 @@ impl Lowerer<'_> {
     }
 
     fn binary(&self, node: &NodeProto) -> Result<Binary, Fault> {
-        let is_constant = |i: usize| node.input.get(i).is_some_and(|name| self.source.constant(name).is_some());
-        if is_constant(1) {
-            let held = self.unpadded(self.held(node, 0)?)?;
-            let operand = self.operand(node, 1, &held)?;
-            return Ok(Binary::Right(held, operand));
+        for (constant, tensor) in [(1, 0), (0, 1)] {
+            if !node.input.get(constant).is_some_and(|name| self.source.is_constant(name)) {
+                continue;
+            }
+            let held = self.unpadded(self.held(node, tensor)?)?;
+            return Ok(match self.operand(node, constant, &held)? {
+                None => Binary::Both,
+                Some(operand) if constant == 1 => Binary::Right(held, operand),
+                Some(operand) => Binary::Left(operand, held),
+            });
         }
-        if is_constant(0) {
-            let held = self.unpadded(self.held(node, 1)?)?;
-            let operand = self.operand(node, 0, &held)?;
-            return Ok(Binary::Left(operand, held));
-        }
-        Ok(Binary::Both(self.unpadded(self.held(node, 0)?)?, self.unpadded(self.held(node, 1)?)?))
+        Ok(Binary::Both)
     }
 
-    /// A constant operand under the broadcasting rules; it must not change the tensor's shape.
-    fn operand(&self, node: &NodeProto, position: usize, held: &Held) -> Result<Operand, Fault> {
-        let (shape, values) = self.floats(node, position)?.ok_or("its constant operand is missing")?;
-        let rank = held.dims.len();
-        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
-        if shape.len() > rank {
-            return Err(format!("its constant of shape {shape:?} has a higher rank than the tensor").into());
+    /// A constant operand that is one number or one per channel; `None` if it is a tensor of another kind.
+    fn operand(&self, node: &NodeProto, position: usize, held: &Held) -> Result<Option<Operand>, Fault> {
+        let extents = self.source.extents(&node.input[position]).unwrap_or_default();
+        let (rank, count) = (held.dims.len(), extents.iter().product::<usize>());
+        if extents.len() > rank || self.source.constant(&node.input[position]).is_none() {
+            return Ok(None);
         }
+        let axes: Vec<usize> = (0..extents.len()).filter(|&axis| extents[axis] != 1).collect();
+        let offset = rank - extents.len();
+        let channel = if rank == 4 && held.axes == super::lower::HWC { 1 } else { *held.axes.last().unwrap_or(&0) };
         match axes.as_slice() {
-            [] => Ok(Operand::Scalar(values.first().copied().unwrap_or(0.0))),
-            &[axis] if shape[axis] == held.dims[axis + rank - shape.len()] => {
-                Ok(Operand::PerIndex { axis: axis + rank - shape.len(), values })
+            [] if count == 1 => {
+                let (_, values) = self.floats(node, position)?.ok_or("its constant operand is missing")?;
+                Ok(Some(Operand::Scalar(values[0])))
             }
-            _ => Err(format!(
-                "its constant of shape {shape:?} on a tensor of shape {:?}; only one number or one per channel",
-                held.dims
-            )
-            .into()),
+            &[axis]
+                if extents[axis] == held.dims[axis + offset]
+                    && (axis + offset == channel || rank <= 2 || axis + offset + 1 == rank) =>
+            {
+                let (_, values) = self.floats(node, position)?.ok_or("its constant operand is missing")?;
+                Ok(Some(Operand::PerIndex { axis: axis + offset, values }))
+            }
+            _ => Ok(None),
         }
     }
 
     /// `x * scale + shift`; both operands scalar or along one common axis.
-    fn affine(&mut self, node: &NodeProto, held: Held, scale: Operand, shift: Operand) -> Result<Held, Fault> {
+    fn affine(
+        &mut self,
+        node: &NodeProto,
+        held: Held,
+        scale: Operand,
+        shift: Operand,
+        source: Source,
+    ) -> Result<Held, Fault> {
         let held = self.unpadded(held)?;
         let axis = match (&scale, &shift) {
             (Operand::PerIndex { axis, .. }, _) | (_, Operand::PerIndex { axis, .. }) => *axis,
             _ => *held.axes.last().ok_or("its input has no axis beside the batch")?,
         };
-        let held = if axis == 1 && held.dims.len() == 4 {
+        let held = if axis == 1 && held.dims.len() == 4 && held.dims[0] == 1 && held.axes.last() != Some(&1) {
             self.arranged(node, held, &super::lower::HWC)
         } else {
             self.with_last(node, held, axis)
         };
         let channels = held.dims[axis];
-        let spread = |operand| match operand {
-            Operand::Scalar(value) => vec![value; channels],
-            Operand::PerIndex { values, .. } => values,
+        let origin = |operand: &Operand| Origin {
+            is_absent: matches!(operand, Operand::Scalar(_)),
+            has_norm: source == Source::BatchNorm,
+            ..Origin::default()
         };
-        let op = DraftOp::Affine { scale: spread(scale), shift: spread(shift) };
-        self.emit(node, op, vec![held.id], held.dims, held.axes)
+        let spread = |operand: Operand| {
+            let origin = origin(&operand);
+            let values = match operand {
+                Operand::Scalar(value) => vec![value; channels],
+                Operand::PerIndex { values, .. } => values,
+            };
+            Weights::from(values).with_origin(origin)
+        };
+        let map = ChannelMap { scale: spread(scale), shift: spread(shift) };
+        let on_map = held.dims.len() == 4 && held.axes == super::lower::HWC;
+        self.emit(node, DraftOp::Affine { map, on_map }, vec![held.id], held.dims, held.axes)
     }
 }

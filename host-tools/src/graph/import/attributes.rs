@@ -30,6 +30,11 @@ impl<'a> Attributes<'a> {
         self.get(name).map_or(default.into(), |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
     }
 
+    /// A tensor.
+    pub fn tensor(&self, name: &str) -> Option<&'a tract_onnx::pb::TensorProto> {
+        self.get(name).and_then(|attribute| attribute.t.as_ref())
+    }
+
     /// Rows and columns, each between `least` and 2^16.
     pub fn pair(&self, name: &str, default: [usize; 2], least: usize) -> Result<[usize; 2], String> {
         let Some(values) = self.ints(name) else { return Ok(default) };

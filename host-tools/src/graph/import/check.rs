@@ -16,7 +16,7 @@ const SEED: u64 = 0x5EED_0F1A_57B0_77E5;
 /// Compares the graph with tract's own execution of the file.
 pub fn against_tract(source: &Source, graph: &Graph, ends: &EndAxes) -> Result<(), ImportError> {
     let failed = |detail: String| ImportError::Tract { path: source.path.clone(), detail };
-    let model = source.model.clone().map_err(failed)?;
+    let model = source.whole_model().map_err(failed)?;
     let input = random(graph.input_shape.iter().product());
     let theirs = guarded(|| run(model, source, &reordered(&input, &graph.input_shape, &ends.input))).map_err(failed)?;
     let batch = Batch { n: 1, shape: graph.input_shape.clone(), data: input };
@@ -43,7 +43,8 @@ fn span(values: &[f32]) -> f32 {
 
 /// A stored tensor in ONNX order.
 fn reordered(stored: &[f32], shape: &[usize], axes: &[usize]) -> Vec<f32> {
-    let perm: Vec<usize> = (1..=axes.len()).filter_map(|onnx| axes.iter().position(|&axis| axis == onnx)).collect();
+    let mut perm: Vec<usize> = (0..axes.len()).collect();
+    perm.sort_unstable_by_key(|&stored| axes[stored]);
     transposed_order(shape, &perm).into_iter().map(|at| stored[at]).collect()
 }
 

@@ -1,21 +1,22 @@
 //! The graph while it is being built, and the rewrites that finish it: affine maps are folded into the layers before them,
 //! reorderings into the weights behind them, and what nothing reads is dropped.
 
-use std::sync::Arc;
-
 use super::super::forward::pointwise::transposed_order;
-use super::super::{Conv, Dense, Graph, Node, Op, ValueId, Window};
-use super::Unsupported;
+use super::super::{ChannelMap, Conv, Dense, Graph, Node, Op, Origin, ValueId, Weights, Window};
 
 /// Largest vector on which a lone affine map becomes a diagonal matrix.
-const MAX_DIAGONAL: usize = 4096;
+const MAX_DIAGONAL: usize = 512;
 
 /// An operation of the draft.
 pub enum DraftOp {
     /// A final operation.
     Op(Op),
-    /// `x * scale[c] + shift[c]` along the last stored axis; not an operation of the finished graph.
-    Affine { scale: Vec<f32>, shift: Vec<f32> },
+    /// `x * scale[c] + shift[c]` along the last stored axis, folded into the layer before it where possible.
+    Affine {
+        map: ChannelMap,
+        /// The tensor is a map stored HWC.
+        on_map: bool,
+    },
 }
 
 /// A node of the draft; fields as in [`Node`].
@@ -56,14 +57,14 @@ impl Draft {
     }
 
     /// Rewrites the draft into a graph that returns `output`.
-    pub fn finish(mut self, name: String, input_tensor: String, output: ValueId) -> Result<Graph, Vec<Unsupported>> {
+    pub fn finish(mut self, name: String, input_tensor: String, output: ValueId) -> Graph {
         let output = self.fold_affines(output);
-        let ops = self.materialize()?;
+        let ops = self.materialize();
         let mut graph =
             Graph { name, input_tensor, input_shape: self.input_shape, nodes: ops, output, aliases: self.aliases };
         fold_reorderings(&mut graph);
         drop_dead(&mut graph);
-        Ok(graph)
+        graph
     }
 
     /// Reads of each value by live nodes; the graph's output counts as one.
@@ -80,12 +81,12 @@ impl Draft {
             let (before, rest) = self.nodes.split_at_mut(index);
             let node = &mut rest[0];
             node.inputs.iter_mut().for_each(|input| *input = now[input.0]);
-            let DraftOp::Affine { scale, shift } = &node.op else { continue };
+            let DraftOp::Affine { map, .. } = &node.op else { continue };
             let Some(producer) = node.inputs[0].0.checked_sub(1).filter(|_| reads[node.inputs[0].0] == 1) else {
                 continue;
             };
             let layer = &mut before[producer];
-            if !scale_outputs(&mut layer.op, scale, shift) {
+            if !scale_outputs(&mut layer.op, map) {
                 continue;
             }
             let old = std::mem::replace(&mut layer.tensor, node.tensor.clone());
@@ -97,24 +98,17 @@ impl Draft {
         now[output.0]
     }
 
-    /// Final operations; affine maps that are left become depthwise 1x1 convolutions or diagonal matrices.
-    fn materialize(&mut self) -> Result<Vec<Node>, Vec<Unsupported>> {
-        let mut problems = Vec::new();
-        let mut nodes = Vec::new();
-        for node in std::mem::take(&mut self.nodes) {
+    /// Final operations; affine maps that are left on feature maps become depthwise 1x1 convolutions, on short vectors
+    /// diagonal matrices.
+    fn materialize(&mut self) -> Vec<Node> {
+        let node = |node: DraftNode| {
             let op = match node.op {
                 DraftOp::Op(op) => op,
-                DraftOp::Affine { scale, shift } => match lone_affine(scale, shift, node.shape.len()) {
-                    Ok(op) => op,
-                    Err(reason) => {
-                        problems.push(Unsupported { node: node.name, op: "affine map".into(), reason });
-                        continue;
-                    }
-                },
+                DraftOp::Affine { map, on_map } => lone_affine(map, on_map, node.shape.len()),
             };
-            nodes.push(Node { name: node.name, tensor: node.tensor, op, inputs: node.inputs, shape: node.shape });
-        }
-        if problems.is_empty() { Ok(nodes) } else { Err(problems) }
+            Node { name: node.name, tensor: node.tensor, op, inputs: node.inputs, shape: node.shape }
+        };
+        std::mem::take(&mut self.nodes).into_iter().map(node).collect()
     }
 }
 
@@ -130,50 +124,65 @@ fn reads(inputs: &[&[ValueId]], output: ValueId) -> Vec<usize> {
 }
 
 /// Scales and shifts what an operation returns per channel; `false` where it has no weights.
-fn scale_outputs(op: &mut DraftOp, scale: &[f32], shift: &[f32]) -> bool {
+fn scale_outputs(op: &mut DraftOp, map: &ChannelMap) -> bool {
     let (weights, bias) = match op {
         DraftOp::Op(Op::Conv(Conv { weights, bias, .. }) | Op::Dense(Dense { weights, bias, .. })) => (weights, bias),
-        DraftOp::Affine { scale: first, shift: bias } => {
-            scale_rows(first, 1, scale);
-            scale_rows(bias, 1, scale);
-            bias.iter_mut().zip(shift).for_each(|(bias, shift)| *bias += shift);
-            return true;
-        }
+        DraftOp::Affine { map: first, .. } => (&mut first.scale, &mut first.shift),
         DraftOp::Op(_) => return false,
     };
-    let mut scaled = weights.to_vec();
-    scale_rows(&mut scaled, weights.len() / scale.len(), scale);
-    let shifted: Vec<f32> = bias.iter().zip(scale.iter().zip(shift)).map(|(b, (s, t))| b * s + t).collect();
-    (*weights, *bias) = (scaled.into(), shifted.into());
+    let (scale, shift) = (map.scale.clone(), map.shift.clone());
+    let length = weights.len() / scale.len().max(1);
+    if scale.origin.is_absent && scale.iter().all(|&factor| factor == 1.0) {
+        *bias = shifted(bias, &scale, &shift);
+        return true;
+    }
+    *bias = shifted(bias, &scale, &shift);
+    let origin = weights.origin;
+    *weights = weights.map(move |weights| scaled_rows(weights, length, &scale)).with_origin(origin);
     true
 }
 
-fn scale_rows(rows: &mut [f32], length: usize, scale: &[f32]) {
-    for (row, scale) in rows.chunks_exact_mut(length.max(1)).zip(scale) {
-        row.iter_mut().for_each(|weight| *weight *= scale);
-    }
+fn shifted(bias: &Weights, scale: &Weights, shift: &Weights) -> Weights {
+    let has_scale = !scale.origin.is_absent && !scale.origin.has_norm;
+    let origin = Origin {
+        is_absent: bias.origin.is_absent && (shift.origin.is_absent || shift.origin.has_norm),
+        has_norm: bias.origin.has_norm || scale.origin.has_norm,
+        has_scale: bias.origin.has_scale || has_scale,
+    };
+    let (scale, shift) = (scale.clone(), shift.clone());
+    let change = move |bias: &[f32]| {
+        bias.iter().zip(scale.iter().zip(shift.iter())).map(|(b, (s, t))| b * s + t).collect::<Vec<f32>>()
+    };
+    bias.map(change).with_origin(origin)
 }
 
-fn lone_affine(scale: Vec<f32>, shift: Vec<f32>, rank: usize) -> Result<Op, String> {
-    let channels = scale.len();
-    match rank {
-        3 => Ok(Op::Conv(Conv {
+fn scaled_rows(rows: &[f32], length: usize, scale: &[f32]) -> Vec<f32> {
+    let scaled = |(row, &scale): (&[f32], &f32)| row.iter().map(move |weight| weight * scale).collect::<Vec<f32>>();
+    rows.chunks_exact(length.max(1)).zip(scale).flat_map(scaled).collect()
+}
+
+fn lone_affine(map: ChannelMap, on_map: bool, rank: usize) -> Op {
+    let channels = map.scale.len();
+    if on_map {
+        return Op::Conv(Conv {
             window: Window { kernel: [1, 1], stride: [1, 1], pad: [0; 4], dilation: [1, 1] },
             groups: channels,
             out_channels: channels,
-            weights: scale.into(),
-            bias: shift.into(),
-        })),
-        1 | 2 if channels <= MAX_DIAGONAL => {
-            let mut weights = vec![0.0; channels * channels];
-            weights.iter_mut().step_by(channels + 1).zip(scale).for_each(|(weight, scale)| *weight = scale);
-            Ok(Op::Dense(Dense { out_features: channels, weights: weights.into(), bias: shift.into() }))
-        }
-        _ => Err(format!(
-            "a scale and shift of {channels} channels on a rank-{rank} tensor stands alone; place it right behind a \
-             convolution or fully connected layer"
-        )),
+            weights: map.scale,
+            bias: map.shift,
+        });
     }
+    if rank != 1 || channels > MAX_DIAGONAL {
+        return Op::Affine(map);
+    }
+    let diagonal = move |scale: &[f32]| {
+        let mut weights = vec![0.0; channels * channels];
+        weights.iter_mut().step_by(channels + 1).zip(scale).for_each(|(weight, &scale)| *weight = scale);
+        weights
+    };
+    let scale = map.scale;
+    let weights = Weights::lazy(channels * channels, move || scale.load().map(diagonal));
+    Op::Dense(Dense { out_features: channels, weights, bias: map.shift })
 }
 
 /// Moves a transpose in front of a flattening into the weights of the fully connected layer behind it.
@@ -188,11 +197,14 @@ fn fold_reorderings(graph: &mut Graph) {
         let Op::Transpose { perm } = &graph.nodes[transpose].op else { continue };
         let source = graph.nodes[transpose].inputs[0];
         let order = transposed_order(graph.shape(source), perm);
-        let mut weights = vec![0.0; dense.weights.len()];
-        for (row, new_row) in dense.weights.chunks_exact(order.len()).zip(weights.chunks_exact_mut(order.len())) {
-            row.iter().zip(&order).for_each(|(&weight, &at)| new_row[at] = weight);
-        }
-        let dense = Dense { weights: Arc::from(weights), ..dense.clone() };
+        let reordered = move |weights: &[f32]| {
+            let mut moved = vec![0.0; weights.len()];
+            for (row, new_row) in weights.chunks_exact(order.len()).zip(moved.chunks_exact_mut(order.len())) {
+                row.iter().zip(&order).for_each(|(&weight, &at)| new_row[at] = weight);
+            }
+            moved
+        };
+        let dense = Dense { weights: dense.weights.map(reordered), ..dense.clone() };
         graph.nodes[index].op = Op::Dense(dense);
         graph.nodes[flatten].inputs = vec![source];
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, Tensor};
 
-use super::super::{Graph, Op, ValueId};
+use super::super::{Graph, Op, ValueId, Weights};
 use super::draft::{Draft, DraftNode, DraftOp};
 use super::operators::{operator, unknown_operator};
 use super::source::{MAX_ELEMENTS, Source, elements};
@@ -19,11 +19,27 @@ pub struct Held {
     pub id: ValueId,
     /// ONNX extents, batch (1) first.
     pub dims: Vec<usize>,
-    /// ONNX axis of each stored axis.
+    /// ONNX axis of each stored axis. Axes that are left out, usually the batch, have the extent 1.
     pub axes: Vec<usize>,
     /// Zeros around the map (top, left, bottom, right) that the next window takes over; not part of the stored value
     /// but of `dims`.
     pub pad: [usize; 4],
+}
+
+impl Held {
+    /// The same with axes of extent 1 in front, up to `rank`.
+    pub fn with_rank(mut self, rank: usize) -> Self {
+        let more = rank.saturating_sub(self.dims.len());
+        self.dims.splice(0..0, vec![1; more]);
+        self.axes.iter_mut().for_each(|axis| *axis += more);
+        self
+    }
+}
+
+/// Storage in ONNX order; a leading axis of extent 1 is the batch and left out.
+pub fn plain(dims: &[usize]) -> Vec<usize> {
+    let skipped = usize::from(dims.len() > 1 && dims[0] == 1);
+    (skipped..dims.len()).collect()
 }
 
 /// HWC storage of an ONNX NCHW map.
@@ -74,6 +90,8 @@ pub struct Lowerer<'s> {
     /// Nodes so far.
     pub draft: Draft,
     slots: HashMap<String, Slot>,
+    /// Outputs beside the first of the node at hand.
+    further: Vec<(String, Held)>,
 }
 
 /// Lowers a file; all unsupported nodes are reported together.
@@ -83,15 +101,11 @@ pub fn lower(source: &Source) -> Result<(Graph, EndAxes), ImportError> {
     let input = Held { id: ValueId::INPUT, dims: source.input_dims.clone(), axes: input_axes.clone(), pad: [0; 4] };
     let draft = Draft { input_shape, nodes: Vec::new(), aliases: Vec::new() };
     let slots = HashMap::from([(source.input.clone(), Slot::Held(input))]);
-    let mut lowerer = Lowerer { source, draft, slots };
+    let mut lowerer = Lowerer { source, draft, slots, further: Vec::new() };
     lowerer.run()?;
     let output = lowerer.finished_output()?;
     let stem = source.path.file_stem().or(source.path.file_name()).unwrap_or(Path::new("model").as_os_str());
-    let graph = lowerer
-        .draft
-        .finish(stem.to_string_lossy().into_owned(), source.input.clone(), output.id)
-        .map_err(|problems| ImportError::Unsupported { path: source.path.clone(), problems })?;
-    finite(source, &graph)?;
+    let graph = lowerer.draft.finish(stem.to_string_lossy().into_owned(), source.input.clone(), output.id);
     Ok((graph, EndAxes { input: input_axes, output: output.axes }))
 }
 
@@ -106,16 +120,18 @@ fn input_axes(source: &Source) -> Vec<usize> {
     if rank == 4 && !(reads().count() > 0 && reads().all(to_nchw)) { HWC.to_vec() } else { (1..rank).collect() }
 }
 
-fn finite(source: &Source, graph: &Graph) -> Result<(), ImportError> {
+/// Reads all weights; they must be finite.
+pub fn finite(source: &Source, graph: &Graph) -> Result<(), ImportError> {
     for node in &graph.nodes {
-        let (weights, bias) = match &node.op {
-            Op::Conv(conv) => (&conv.weights, &conv.bias),
-            Op::Dense(dense) => (&dense.weights, &dense.bias),
-            _ => continue,
-        };
-        if !weights.iter().chain(bias.iter()).all(|weight| weight.is_finite()) {
-            let (node, tensor) = (node.name.clone(), node.tensor.clone());
-            return Err(ImportError::NonFinite { path: source.path.clone(), node, tensor });
+        for weights in node.op.constants() {
+            let values = weights.load().map_err(|detail| ImportError::Broken {
+                path: source.path.clone(),
+                detail: format!("node `{}`: {detail}", node.name),
+            })?;
+            if !values.iter().all(|weight| weight.is_finite()) {
+                let (node, tensor) = (node.name.clone(), node.tensor.clone());
+                return Err(ImportError::NonFinite { path: source.path.clone(), node, tensor });
+            }
         }
     }
     Ok(())
@@ -142,6 +158,13 @@ impl Lowerer<'_> {
                     Slot::Lost
                 }
             };
+            for (name, held) in std::mem::take(&mut self.further) {
+                self.slots.insert(name, Slot::Held(held));
+            }
+            if matches!(slot, Slot::Lost) {
+                let others = node.output.iter().skip(1).filter(|name| !name.is_empty());
+                self.slots.extend(others.map(|name| (name.clone(), Slot::Lost)));
+            }
             self.slots.insert(node.output[0].clone(), slot);
         }
         let path = self.source.path.clone();
@@ -153,7 +176,7 @@ impl Lowerer<'_> {
 
     fn lower_node(&mut self, node: &NodeProto) -> Result<Result<Slot, Fault>, ImportError> {
         let inputs: Vec<&String> =
-            node.input.iter().filter(|name| !name.is_empty() && self.source.constant(name).is_none()).collect();
+            node.input.iter().filter(|name| !name.is_empty() && !self.source.is_constant(name)).collect();
         let (mut lost, mut lost_shapes) = (0, 0);
         for name in &inputs {
             match self.slots.get(*name) {
@@ -199,7 +222,7 @@ impl Lowerer<'_> {
         };
         let last =
             NodeProto { op_type: "output".into(), output: vec![self.source.output.clone()], ..Default::default() };
-        let plain: Vec<usize> = (1..output.dims.len()).collect();
+        let plain = plain(&output.dims);
         let arranged = match self.unpadded(output) {
             Ok(output) if output.axes == HWC || output.axes == plain => Ok(output),
             Ok(output) => Ok(self.arranged(&last, output, &plain)),
@@ -217,7 +240,7 @@ impl Lowerer<'_> {
         let name = node.input.get(operand).map(String::as_str).unwrap_or_default();
         match self.slots.get(name) {
             Some(Slot::Held(held)) => Ok(held.clone()),
-            _ if self.source.constant(name).is_some() => {
+            _ if self.source.is_constant(name) => {
                 Err(format!("operand {operand} (`{name}`) is a constant; only activations are supported there").into())
             }
             _ => Err(format!("operand {operand} is missing").into()),
@@ -229,8 +252,34 @@ impl Lowerer<'_> {
         let Some(name) = node.input.get(operand).filter(|name| !name.is_empty()) else { return Ok(None) };
         match self.source.constant(name) {
             Some(tensor) => Ok(Some(tensor)),
+            None if self.source.is_constant(name) => Err(format!("operand {operand} (`{name}`) is too large").into()),
             None => Err(format!("operand {operand} (`{name}`) must be a constant but depends on the input").into()),
         }
+    }
+
+    /// A float constant with its extents, read later if it is large; `None` where it is left out.
+    pub fn weights(&self, node: &NodeProto, operand: usize) -> Result<Option<(Vec<usize>, Weights)>, Fault> {
+        if let Some(large) = node.input.get(operand).and_then(|name| self.source.large(name)) {
+            return Ok(Some((large.dims.clone(), large.weights.clone())));
+        }
+        Ok(self.floats(node, operand)?.map(|(dims, values)| (dims, values.into())))
+    }
+
+    /// The same; `None` also where the operand depends on the input.
+    pub fn weights_if_constant(
+        &self,
+        node: &NodeProto,
+        operand: usize,
+    ) -> Result<Option<(Vec<usize>, Weights)>, Fault> {
+        match node.input.get(operand) {
+            Some(name) if self.source.is_constant(name) => self.weights(node, operand),
+            _ => Ok(None),
+        }
+    }
+
+    /// Hands over an output beside the first.
+    pub fn hand_over(&mut self, name: &str, held: Held) {
+        self.further.push((name.to_owned(), held));
     }
 
     /// A constant as finite floats with its extents; `None` where it is left out.
@@ -301,25 +350,48 @@ impl Lowerer<'_> {
         held
     }
 
-    /// The tensor stored in the given order of ONNX axes; a transpose is added where the elements have to move.
+    /// The tensor stored in the given order of ONNX axes; a transpose is added where the elements have to move. Axes that
+    /// are not listed have the extent 1.
     pub fn arranged(&mut self, node: &NodeProto, held: Held, axes: &[usize]) -> Held {
         if held.axes == axes {
             return held;
         }
         let moving =
             |order: &[usize]| -> Vec<usize> { order.iter().copied().filter(|&axis| held.dims[axis] > 1).collect() };
-        let op = if moving(&held.axes) == moving(axes) {
-            Op::Reshape
-        } else {
-            let position = |axis: &usize| held.axes.iter().position(|other| other == axis).unwrap_or_default();
-            Op::Transpose { perm: axes.iter().map(position).collect() }
-        };
-        let stored = self.draft.shape(held.id).to_vec();
-        let place = |axis: &usize| held.axes.iter().position(|other| other == axis).map_or(1, |i| stored[i]);
-        let shape = axes.iter().map(place).collect();
-        let name = format!("{}.reordered", label(node));
-        let id = self.push(name.clone(), name, DraftOp::Op(op), vec![held.id], shape);
+        let extents =
+            |order: &[usize]| -> Vec<usize> { order.iter().map(|&axis| self.stored_extent(&held, axis)).collect() };
+        let shape = extents(axes);
+        let (from, to) = (moving(&held.axes), moving(axes));
+        if from == to {
+            let same = self.draft.shape(held.id) == shape;
+            let id = if same { held.id } else { self.reorder(node, Op::Reshape, held.id, shape) };
+            return Held { id, axes: axes.to_vec(), ..held };
+        }
+        let position = |axis: &usize| from.iter().position(|other| other == axis).unwrap_or_default();
+        let same_axes = axes.len() == held.axes.len() && axes.iter().all(|axis| held.axes.contains(axis));
+        if !same_axes {
+            let (packed, turned) = (extents(&from), extents(&to));
+            let perm = to.iter().map(position).collect();
+            let same = self.draft.shape(held.id) == packed;
+            let id = if same { held.id } else { self.reorder(node, Op::Reshape, held.id, packed) };
+            let id = self.reorder(node, Op::Transpose { perm }, id, turned.clone());
+            let id = if turned == shape { id } else { self.reorder(node, Op::Reshape, id, shape) };
+            return Held { id, axes: axes.to_vec(), ..held };
+        }
+        let position = |axis: &usize| held.axes.iter().position(|other| other == axis).unwrap_or_default();
+        let perm: Vec<usize> = axes.iter().map(position).collect();
+        let id = self.reorder(node, Op::Transpose { perm }, held.id, shape);
         Held { id, axes: axes.to_vec(), ..held }
+    }
+
+    /// Extent of an ONNX axis as stored, that is without zeros around it.
+    fn stored_extent(&self, held: &Held, axis: usize) -> usize {
+        held.axes.iter().position(|&other| other == axis).map_or(1, |i| self.draft.shape(held.id)[i])
+    }
+
+    fn reorder(&mut self, node: &NodeProto, op: Op, input: ValueId, shape: Vec<usize>) -> ValueId {
+        let name = format!("{}.reordered", label(node));
+        self.push(name.clone(), name, DraftOp::Op(op), vec![input], shape)
     }
 
     /// The tensor stored with an ONNX axis last and the others in their ONNX order; as it is where that axis already is.
@@ -327,7 +399,7 @@ impl Lowerer<'_> {
         if held.axes.last() == Some(&last) {
             return held;
         }
-        let axes: Vec<usize> = (1..held.dims.len()).filter(|&axis| axis != last).chain([last]).collect();
+        let axes: Vec<usize> = plain(&held.dims).into_iter().filter(|&axis| axis != last).chain([last]).collect();
         self.arranged(node, held, &axes)
     }
 }

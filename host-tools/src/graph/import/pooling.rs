@@ -74,11 +74,8 @@ impl Lowerer<'_> {
             reduced.push(axis(value, rank)?);
         }
         reduced.sort_unstable();
-        let (&[first, second], 4) = (reduced.as_slice(), rank) else {
-            return Err(format!(
-                "a mean over the axes {reduced:?} of a rank-{rank} tensor; only rows and columns of a map"
-            )
-            .into());
+        let (&[first, second], 4, 1) = (reduced.as_slice(), rank, held.dims[0]) else {
+            return self.mean(node, held, &reduced);
         };
         if first == 0 {
             return Err("a mean over the batch".into());
@@ -95,6 +92,27 @@ impl Lowerer<'_> {
         let name = format!("{}.pooled", super::lower::label(node));
         let pooled = self.push(name.clone(), name, op, vec![held.id], vec![1, 1, channels]);
         self.emit(node, DraftOp::Op(Op::Reshape), vec![pooled], vec![1, channels], vec![1])
+    }
+}
+
+impl Lowerer<'_> {
+    /// Means over axes, one after the other.
+    fn mean(&mut self, node: &NodeProto, held: Held, axes: &[usize]) -> Result<Held, Fault> {
+        if axes.is_empty() {
+            return Err("a mean over all axes".into());
+        }
+        let mut held = held;
+        for &over in axes {
+            let Some(stored) = held.axes.iter().position(|&other| other == over) else { continue };
+            let mut dims = held.dims;
+            dims[over] = 1;
+            held = self.emit(node, DraftOp::Op(Op::Mean { axis: stored }), vec![held.id], dims, held.axes)?;
+        }
+        if Attributes(node).int("keepdims", 1) != 0 {
+            return Ok(self.alias(node, held));
+        }
+        let dims = (0..held.dims.len()).filter(|axis| !axes.contains(axis)).map(|axis| held.dims[axis]).collect();
+        self.reshaped(node, held, dims)
     }
 }
 

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use super::super::Op;
 use super::attributes::{Attributes, axis};
 use super::draft::DraftOp;
-use super::lower::{Fault, Held, Lowerer};
+use super::lower::{Fault, Held, Lowerer, plain};
 use super::source::elements;
 
 impl Lowerer<'_> {
@@ -35,9 +35,6 @@ impl Lowerer<'_> {
         sorted.sort_unstable();
         if sorted != (0..rank).collect::<Vec<_>>() {
             return Err(format!("{perm:?} is not a permutation of {rank} axes").into());
-        }
-        if perm[0] != 0 {
-            return Err("it moves the batch axis".into());
         }
         let renamed = |old: &usize| perm.iter().position(|from| from == old).unwrap_or_default();
         let axes = held.axes.iter().map(renamed).collect();
@@ -82,9 +79,6 @@ impl Lowerer<'_> {
             Some(axes) => axes.iter().map(|&value| axis(value, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).filter(|&axis| held.dims[axis] == 1).collect(),
         };
-        if removed.contains(&0) {
-            return Err("it removes the batch axis; name the axes to remove".into());
-        }
         let dims = (0..rank).filter(|axis| !removed.contains(axis)).map(|axis| held.dims[axis]).collect();
         self.reshaped(node, held, dims)
     }
@@ -107,25 +101,75 @@ impl Lowerer<'_> {
     }
 
     /// Same elements in ONNX order under new extents. Elements move only if the storage order differs from ONNX order.
-    fn reshaped(&mut self, node: &NodeProto, held: Held, dims: Vec<usize>) -> Result<Held, Fault> {
+    pub fn reshaped(&mut self, node: &NodeProto, held: Held, dims: Vec<usize>) -> Result<Held, Fault> {
         let held = self.unpadded(held)?;
-        if elements(&dims) != elements(&held.dims) || dims.len() < 2 {
+        if elements(&dims) != elements(&held.dims) || dims.is_empty() {
             return Err(format!("it turns the shape {:?} into {dims:?}", held.dims).into());
-        }
-        if dims[0] != 1 {
-            return Err(format!("its result {dims:?} does not keep the batch as first axis").into());
         }
         if dims == held.dims {
             return Ok(self.alias(node, held));
+        }
+        if let Some(axes) = merged_axes(&held, &dims) {
+            let shape: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
+            if self.draft.shape(held.id) == shape {
+                return Ok(self.alias(node, Held { dims, axes, ..held }));
+            }
+            return self.emit(node, DraftOp::Op(Op::Reshape), vec![held.id], dims, axes);
         }
         let moving: Vec<usize> = held.axes.iter().copied().filter(|&axis| held.dims[axis] > 1).collect();
         let held = if moving.is_sorted() {
             held
         } else {
-            let plain: Vec<usize> = (1..held.dims.len()).collect();
+            let plain = plain(&held.dims);
             self.arranged(node, held, &plain)
         };
-        let axes = (1..dims.len()).collect();
+        let axes = plain(&dims);
+        if axes.iter().map(|&axis| dims[axis]).eq(self.draft.shape(held.id).iter().copied()) {
+            return Ok(self.alias(node, Held { dims, axes, ..held }));
+        }
         self.emit(node, DraftOp::Op(Op::Reshape), vec![held.id], dims, axes)
     }
+}
+
+/// The storage order of a reshape that needs no move: every new extent is a product of neighbouring old ones (rows and
+/// columns of a map become tokens), or every old one of neighbouring new ones, that lie together as stored.
+fn merged_axes(held: &Held, dims: &[usize]) -> Option<Vec<usize>> {
+    let (old, new) = (&held.dims, dims);
+    let (mut i, mut j, mut groups) = (0, 0, Vec::new());
+    while i < old.len() || j < new.len() {
+        let (first_old, first_new) = (i, j);
+        let (mut a, mut b) = (1, 1);
+        loop {
+            if a == b && (i > first_old || j > first_new) {
+                break;
+            }
+            if a <= b && i < old.len() {
+                a *= old[i];
+                i += 1;
+            } else if j < new.len() {
+                b *= new[j];
+                j += 1;
+            } else {
+                return None;
+            }
+        }
+        groups.push((first_old..i, first_new..j));
+    }
+    let mut axes = Vec::new();
+    let moving: Vec<usize> = held.axes.iter().copied().filter(|&axis| old[axis] > 1).collect();
+    let mut at = 0;
+    while at < moving.len() {
+        let (from, to) = groups.iter().find(|(from, _)| from.contains(&moving[at]))?;
+        let wanted: Vec<usize> = from.clone().filter(|&axis| old[axis] > 1).collect();
+        if moving[at..].get(..wanted.len())? != wanted {
+            return None;
+        }
+        axes.extend(to.clone().filter(|&axis| new[axis] > 1));
+        at += wanted.len();
+    }
+    // Axes of extent 1 go in front, but for the batch.
+    let skipped = usize::from(new.len() > 1 && new[0] == 1);
+    let ones: Vec<usize> = (skipped..new.len()).filter(|axis| !axes.contains(axis)).collect();
+    let last_is_one = new.last() == Some(&1) && new.len() > 1;
+    (!last_is_one).then(|| ones.into_iter().chain(axes).collect())
 }

@@ -1,16 +1,15 @@
 //! The model file: its nodes, its one input and output, and every tensor that is constant.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Extent;
 use tract_onnx::pb::type_proto::Value as TypeValue;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use tract_onnx::tensor::load_tensor;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use tract_onnx::tract_hir::internal::*;
 
 use super::ImportError;
+use super::constants::{Constants, Large};
 use super::guard::guarded;
 
 /// Most elements of any tensor; larger extents come from damaged files.
@@ -35,7 +34,7 @@ pub struct Source {
     pub output: String,
     /// tract's view of the model with the batch fixed to 1, or why there is none.
     pub model: Result<InferenceModel, String>,
-    constants: HashMap<String, Arc<Tensor>>,
+    constants: Constants,
 }
 
 impl Source {
@@ -43,25 +42,60 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, ImportError> {
         let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
         let broken = |detail: String| ImportError::Broken { path: path.to_owned(), detail };
-        let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut bytes.as_slice())).map_err(broken)?;
-        let graph = proto.graph.clone().ok_or_else(|| broken("the file holds no graph".into()))?;
+        let mut proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut bytes.as_slice())).map_err(broken)?;
+        drop(bytes);
+        let mut graph = proto.graph.take().ok_or_else(|| broken("the file holds no graph".into()))?;
         if graph.node.is_empty() {
             return Err(broken("the graph has no nodes".into()));
         }
         plausible_axes(&graph).map_err(broken)?;
         let (input, input_dims) = one_input(path, &graph)?;
         let output = one_output(path, &graph)?;
-        let folder = path.parent().and_then(Path::to_str).map(str::to_owned);
-        let mut constants = initializers(&graph, folder.as_deref()).map_err(broken)?;
-        let model = analysed(&proto, folder.as_deref(), &input_dims, &mut constants);
+        graph.node.iter_mut().for_each(cast_to_float);
+        let folder = folder_of(path);
+        let mut constants = Constants::take(&mut graph, folder.as_deref()).map_err(broken)?;
+        proto.graph = Some(graph);
+        let model = analysed(&proto, folder.as_deref(), &input, &input_dims, Some(&mut constants));
+        let graph = proto.graph.take().unwrap_or_default();
+        graph.node.iter().for_each(|node| constants.derive(node));
         let opset = proto.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
         let opset = opset.map_or(0, |set| set.version);
-        Ok(Self { path: path.to_owned(), graph, opset, input, input_dims, output, model, constants })
+        let mut source = Self { path: path.to_owned(), graph, opset, input, input_dims, output, model, constants };
+        super::patterns::join(&mut source);
+        Ok(source)
     }
 
-    /// The value of a tensor that does not depend on the input.
+    /// tract's view of the whole model, weights included.
+    pub fn whole_model(&self) -> Result<InferenceModel, String> {
+        if self.constants.large.is_empty() {
+            return self.model.clone();
+        }
+        let bytes = std::fs::read(&self.path).map_err(|error| error.to_string())?;
+        let mut proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut bytes.as_slice()))?;
+        drop(bytes);
+        proto.graph.iter_mut().flat_map(|graph| &mut graph.node).for_each(cast_to_float);
+        analysed(&proto, folder_of(&self.path).as_deref(), &self.input, &self.input_dims, None)
+    }
+
+    /// A large constant, whose values are not read yet.
+    pub fn large(&self, name: &str) -> Option<&Large> {
+        self.constants.large.get(name)
+    }
+
+    /// Whether a tensor does not depend on the input.
+    pub fn is_constant(&self, name: &str) -> bool {
+        self.constants.contains(name)
+    }
+
+    /// Extents of a constant.
+    pub fn extents(&self, name: &str) -> Option<Vec<usize>> {
+        let small = self.constant(name).map(|tensor| tensor.shape().to_vec());
+        small.or_else(|| self.large(name).map(|large| large.dims.clone()))
+    }
+
+    /// The value of a small tensor that does not depend on the input.
     pub fn constant(&self, name: &str) -> Option<&Tensor> {
-        self.constants.get(name).map(AsRef::as_ref)
+        self.constants.small.get(name).map(AsRef::as_ref)
     }
 
     /// Nodes that the output depends on and that are not constant, in file order.
@@ -70,11 +104,11 @@ impl Source {
         let mut live = Vec::new();
         for node in self.graph.node.iter().rev() {
             let asked = node.output.iter().any(|name| wanted.contains(name.as_str()));
-            if !asked || node.output.iter().all(|name| self.constants.contains_key(name)) {
+            if !asked || node.output.iter().all(|name| self.constants.contains(name)) {
                 continue;
             }
             let inputs = node.input.iter().map(String::as_str);
-            wanted.extend(inputs.filter(|name| !name.is_empty() && !self.constants.contains_key(*name)));
+            wanted.extend(inputs.filter(|name| !name.is_empty() && !self.constants.contains(name)));
             live.push(node);
         }
         live.reverse();
@@ -191,46 +225,53 @@ fn one_output(path: &Path, graph: &GraphProto) -> Result<String, ImportError> {
     }
 }
 
-/// Initializers and Constant nodes; those of types tract does not know are left out.
-fn initializers(graph: &GraphProto, folder: Option<&str>) -> Result<HashMap<String, Arc<Tensor>>, String> {
-    let provider = tract_onnx::data_resolver::MmapDataResolver;
-    let mut constants = HashMap::new();
-    let mut load = |name: &str, tensor: &TensorProto| -> Result<(), String> {
-        let value = guarded(|| load_tensor(&provider, tensor, folder));
-        let value = value.map_err(|detail| format!("tensor `{name}`: {detail}"))?;
-        constants.insert(name.to_owned(), Arc::new(value));
-        Ok(())
-    };
-    for tensor in &graph.initializer {
-        load(&tensor.name, tensor)?;
+/// CastLike, which unoptimized exports of torch hold and tract does not know, as a cast to float32: the tensors of a float
+/// network are of that type.
+fn cast_to_float(node: &mut NodeProto) {
+    if node.op_type != "CastLike" {
+        return;
     }
-    for node in graph.node.iter().filter(|node| node.op_type == "Constant" && node.output.len() == 1) {
-        if let Some(tensor) = node.attribute.iter().find_map(|attribute| attribute.t.as_ref()) {
-            load(&node.output[0], tensor)?;
-        }
-    }
-    Ok(constants)
+    node.op_type = "Cast".to_owned();
+    node.input.truncate(1);
+    node.attribute = vec![AttributeProto { name: "to".into(), r#type: 2, i: 1, ..AttributeProto::default() }];
+}
+
+fn folder_of(path: &Path) -> Option<String> {
+    path.parent().and_then(Path::to_str).map(str::to_owned)
 }
 
 /// Lets tract infer shapes and constants; adds the latter to `constants`.
 fn analysed(
     proto: &ModelProto,
     folder: Option<&str>,
+    input: &str,
     input_dims: &[usize],
-    constants: &mut HashMap<String, Arc<Tensor>>,
+    constants: Option<&mut Constants>,
 ) -> Result<InferenceModel, String> {
     let (mut model, outlets) = guarded(|| {
         let parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(proto, folder)?;
         ensure!(parsed.unresolved_inputs.is_empty(), "undefined tensors: {}", parsed.unresolved_inputs.join(", "));
         let mut model = parsed.model;
-        model.set_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), input_dims))?;
+        for (i, outlet) in model.inputs.clone().into_iter().enumerate() {
+            let name = model.node(outlet.node).name.clone();
+            let large = constants.as_ref().and_then(|constants| constants.large.get(&name));
+            match large {
+                Some(large) => model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), &large.dims))?,
+                None if name == input => {
+                    model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), input_dims))?;
+                }
+                None => {}
+            }
+        }
         Ok((model, parsed.outlets_by_name))
     })?;
     // An obstinate analysis goes on behind nodes it does not know, so that constants elsewhere are still found.
     let result = guarded(|| model.analyse(true));
-    for (name, outlet) in outlets {
-        if let Some(value) = model.outlet_fact(outlet).ok().and_then(|fact| fact.value.concretize()) {
-            constants.entry(name).or_insert(value);
+    if let Some(constants) = constants {
+        for (name, outlet) in outlets {
+            if let Some(value) = model.outlet_fact(outlet).ok().and_then(|fact| fact.value.concretize()) {
+                constants.small.entry(name).or_insert(value);
+            }
         }
     }
     result.map(|_| model)

@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::super::{Conv, Op, Window};
+use super::super::{Conv, Op, Weights, Window};
 use super::attributes::{Attributes, axis, bounded};
 use super::draft::DraftOp;
 use super::lower::{Fault, HWC, Held, Lowerer};
@@ -111,12 +111,15 @@ impl Lowerer<'_> {
         if held.dims.len() != 4 {
             return Err(format!("its input has rank {}; only 2-D maps (NCHW) are supported", held.dims.len()).into());
         }
+        if held.dims[0] != 1 {
+            return Err(format!("its input of shape {:?} has other axes merged into the batch", held.dims).into());
+        }
         Ok(self.arranged(node, held, &HWC))
     }
 
     pub fn conv(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         let held = self.map(node)?;
-        let (shape, weights) = self.floats(node, 1)?.ok_or("it has no weights")?;
+        let (shape, weights) = self.weights(node, 1)?.ok_or("it has no weights")?;
         let &[outputs, inputs, rows, columns] = shape.as_slice() else {
             return Err(format!("its weights have the shape {shape:?}; only 2-D convolutions are supported").into());
         };
@@ -130,13 +133,13 @@ impl Lowerer<'_> {
             let channels = held.dims[1];
             return Err(format!("weights {shape:?} in {groups} group(s) do not fit {channels} input channels").into());
         }
-        let bias = self.floats(node, 2)?.map_or_else(|| vec![0.0; outputs], |(_, bias)| bias);
+        let bias = self.weights(node, 2)?.map_or_else(|| Weights::filler(outputs, 0.0), |(_, bias)| bias);
         if bias.len() != outputs {
             return Err(format!("{} biases for {outputs} output channels", bias.len()).into());
         }
         let (window, [height, width]) = window(node, &held, kernel, Rounding::Floor)?;
-        let weights = ohwi(&weights, inputs, rows * columns).into();
-        let op = Op::Conv(Conv { window, groups, out_channels: outputs, weights, bias: bias.into() });
+        let weights = weights.map(move |weights| ohwi(weights, inputs, rows * columns));
+        let op = Op::Conv(Conv { window, groups, out_channels: outputs, weights, bias });
         self.emit(node, DraftOp::Op(op), vec![held.id], vec![1, outputs, height, width], HWC.to_vec())
     }
 

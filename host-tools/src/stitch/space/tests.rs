@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::family::{Cuts, FamilyConfig, Filter, LayerIds, StageExits};
+use crate::family::{Cuts, FamilyConfig, Filter, LayerIds, SpaceKind, StageExits};
 use crate::stitch::testnet::{CLASSES, Stages, chains};
 
 /// The settings of the published stage-wise families.
@@ -139,4 +139,41 @@ fn anchors_without_a_common_grid_are_an_error_that_lists_their_cuts() {
 fn a_single_anchor_is_a_space_of_its_own() {
     let space = space(&[&[(4, 2, 2)]], |_| ());
     assert_eq!((paths(&space), space.layers.len()), (vec!["anchor0"], 0));
+}
+
+#[test]
+fn all_pairs_and_two_crossings_give_the_published_732() {
+    let anchors: [Stages<'_>; 3] = [&[(4, 2, 13)], &[(4, 4, 13)], &[(4, 8, 13)]];
+    let space = space(&anchors, |config| {
+        published(config);
+        config.stitching.space = SpaceKind::Blocks;
+        config.stitching.filter = Filter::Any;
+        config.stitching.pairs = AnchorPairs::All;
+        config.stitching.crossings = 2;
+    });
+    assert_eq!((space.candidates.len(), space.layers.len()), (732, 33));
+    let path = &space.candidates[105];
+    assert_eq!(path.path, "anchor0[..0] > anchor1[0..0] > anchor2[0..]");
+    assert_eq!(path.layers, [0, 22]);
+    assert_eq!(space.candidates.iter().filter(|candidate| candidate.layers.len() == 2).count(), 627);
+}
+
+#[test]
+fn two_way_spaces_have_the_published_135_in_order() {
+    for (depth, front) in [(12, 0), (24, 1)] {
+        let anchors: [Stages<'_>; 2] = [&[(4, 2, 13)], &[(4, 4, depth + 1)]];
+        let space = space(&anchors, |config| {
+            published(config);
+            config.stitching.space = SpaceKind::Blocks;
+            config.stitching.directions = Directions::TwoWay;
+            config.stitching.crossings = 2;
+        });
+        assert_eq!((space.candidates.len(), space.layers.len()), (135, 23));
+        let paths = paths(&space);
+        assert_eq!(paths[2], format!("anchor0[..0] > anchor1[{}..]", depth / 12));
+        assert_eq!(paths[13], format!("anchor0[..11] > anchor1[{depth}..]"));
+        assert_eq!(paths[14], format!("anchor1[..{front}] > anchor0[1..]"));
+        assert_eq!(space.candidates[25].layers.len(), 2);
+        assert!(paths[25].starts_with("anchor1[") && paths[80].starts_with("anchor0["));
+    }
 }

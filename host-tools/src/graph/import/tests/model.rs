@@ -80,7 +80,19 @@ impl Model {
         self
     }
 
+    /// An integer without axes.
+    pub fn scalar(&mut self, name: &str, value: i64) -> &mut Self {
+        self.integers(name, &[value]);
+        self.graph.initializer.last_mut().unwrap().dims.clear();
+        self
+    }
+
     pub fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, Value)]) -> &mut Self {
+        self.many(op, inputs, &[output], attributes)
+    }
+
+    /// A node with several outputs.
+    pub fn many(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&str, Value)]) -> &mut Self {
         let attribute = attributes
             .iter()
             .map(|(name, value)| {
@@ -98,7 +110,7 @@ impl Model {
             name: format!("{op}_{}", self.next),
             op_type: op.into(),
             input: inputs.iter().map(|&name| name.into()).collect(),
-            output: vec![output.into()],
+            output: outputs.iter().map(|&name| name.into()).collect(),
             attribute,
             ..Default::default()
         });

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use stitchkit::board::{Board, Method, Origin};
+use stitchkit_runtime::profile::{BoardProfile, LatencyModel};
 use tempfile::TempDir;
 
 fn stitchkit(arguments: &[&str]) -> Output {
@@ -38,17 +40,25 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A board of its own: the Cortex-M4 of the examples with other memory.
+/// A file of a Cortex-M4 board at 25 MHz with this memory.
 fn board(folder: &Path, name: &str, ram_bytes: u32, flash_bytes: u32) -> String {
-    let source = std::fs::read_to_string(repository().join("examples/boards/qemu-m4.toml")).expect("a board file");
-    let changed = |line: &str| match line.split(" = ").next() {
-        Some("name") => format!("name = \"{name}\""),
-        Some("ram_bytes") => format!("ram_bytes = {ram_bytes}"),
-        Some("flash_bytes") => format!("flash_bytes = {flash_bytes}"),
-        _ => line.to_owned(),
+    let model = LatencyModel::CORTEX_M4.scaled(40, 1);
+    let origin = Origin {
+        method: Method::Estimated,
+        kernels: "arm-dsp".to_owned(),
+        how: "for this test".to_owned(),
+        steps: 0,
+        held_out: None,
+    };
+    let board = Board {
+        name: name.to_owned(),
+        description: "a board".to_owned(),
+        clock_hz: Some(25_000_000),
+        profile: BoardProfile { ram_bytes, flash_bytes, model },
+        origin,
     };
     let file = folder.join(format!("{name}.toml"));
-    std::fs::write(&file, source.lines().map(|line| changed(line) + "\n").collect::<String>()).expect("a board file");
+    board.write(&file).expect("a board file");
     text(&file).to_owned()
 }
 
@@ -145,10 +155,10 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
         let fixed = ["assemble", &family, "--cache", text(&cache), "--out", text(&out)];
         json(&[&fixed[..], limits].concat())
     };
-    let first = assemble(&["--memory", "3500B", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"]);
+    let first = assemble(&["--memory", "5KiB", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"]);
     let chosen = &first["chosen"];
     assert!(
-        chosen["ram_bytes"].as_u64() <= Some(3500) && chosen["flash_bytes"].as_u64() <= Some(60 * 1024),
+        chosen["ram_bytes"].as_u64() <= Some(5120) && chosen["flash_bytes"].as_u64() <= Some(60 * 1024),
         "{chosen}"
     );
     assert!(chosen["latency_us"].as_u64() <= Some(18_000) && chosen["evaluated"].as_f64() >= Some(0.95), "{chosen}");
@@ -165,7 +175,7 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
 
     // The same bytes come from the cache, and without one.
     let bytes = std::fs::read(&out).unwrap();
-    let limits = ["--memory", "3500B", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"];
+    let limits = ["--memory", "5KiB", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"];
     assert_eq!(assemble(&limits)["chosen"], *chosen);
     assert_eq!(std::fs::read(&out).unwrap(), bytes);
     let alone = [&["assemble", &family, "--cache", "none", "--out", text(&out)][..], &limits].concat();

@@ -51,7 +51,7 @@ pub fn frequency(text: &str) -> Result<u64, String> {
 
 /// Microseconds as people write them: `850us`, `30ms`, `1.5s`.
 pub fn time_text(us: u64) -> String {
-    let short = |value: f64| format!("{:.3}", value).trim_end_matches('0').trim_end_matches('.').to_owned();
+    let short = |value: f64| format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned();
     match us {
         0..1000 => format!("{us}us"),
         1000..1_000_000 => format!("{}ms", short(us as f64 / 1e3)),

@@ -8,6 +8,8 @@
 
 #[cfg(arm_dsp)]
 mod arm_dsp;
+#[cfg(arm_mve)]
+mod arm_mve;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod check;
@@ -20,6 +22,8 @@ mod params;
 mod pool;
 mod reference;
 mod requantize;
+#[cfg(any(arm_dsp, test))]
+mod scales;
 mod softmax;
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,9 @@ pub enum Isa {
     /// 16-bit dual multiply-accumulate of Armv7E-M and of Armv8-M with the DSP extension.
     #[cfg(arm_dsp)]
     ArmDsp,
+    /// 128-bit vectors of Armv8.1-M (MVE, Helium).
+    #[cfg(arm_mve)]
+    ArmMve,
     /// 256-bit integer vectors. Detected at run time with feature `std`, otherwise taken from the compiler's target.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -32,7 +35,11 @@ impl Isa {
         if avx2_is_present() {
             return &[Self::Reference, Self::Avx2];
         }
-        #[cfg(arm_dsp)]
+        #[cfg(arm_mve)]
+        {
+            &[Self::Reference, Self::ArmDsp, Self::ArmMve]
+        }
+        #[cfg(all(arm_dsp, not(arm_mve)))]
         {
             &[Self::Reference, Self::ArmDsp]
         }
@@ -49,6 +56,8 @@ impl Isa {
             Self::Reference => "reference",
             #[cfg(arm_dsp)]
             Self::ArmDsp => "arm-dsp",
+            #[cfg(arm_mve)]
+            Self::ArmMve => "arm-mve",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
         }

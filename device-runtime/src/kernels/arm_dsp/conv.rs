@@ -4,10 +4,10 @@ use super::columns::Gather;
 use super::filters::{Job, PARTIAL, four_windows, one_window};
 use super::finish::Finish;
 use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes};
-use super::scales::pre_shift;
 use super::pack;
 use crate::kernels::params::{Add, Channel, Conv2d, Requant};
 use crate::kernels::reference;
+use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::Windows;
 
 /// Windows per call of the inner loop.

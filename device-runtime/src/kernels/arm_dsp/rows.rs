@@ -20,7 +20,7 @@ pub fn suits(p: &Conv2d) -> bool {
     w.kernel == [3, 3] && w.dilation == [1, 1] && (w.stride == [1, 1] || w.stride == [2, 2]) && p.input.c >= 4
 }
 
-/// Every whole group of four channels of a convolution that [`suits`]. `bits` is its [`pre_shift`](super::scales::pre_shift).
+/// Every whole group of four channels of a convolution that [`suits`]. `bits` is its [`pre_shift`](crate::kernels::scales::pre_shift).
 pub fn depthwise(
     p: &Conv2d,
     q: &Requant<'_>,
@@ -179,6 +179,7 @@ struct Walk {
 #[unsafe(naked)]
 unsafe extern "C" fn row_of_windows(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
     naked_asm!(
+        dsp_instructions!(),
         ".macro stitchkit_column at",
         "ldrd r8, r9, [r4, #\\at]",
         "ldrd r10, r11, [r5, #\\at]",

@@ -2,7 +2,7 @@
 
 use super::filters::{Block, CHUNK, Landings, Sums, WINDOWS, copy_rows, land, one_window, three_windows};
 use super::finish::Finish;
-use crate::kernels::columns::{Run, for_each_run};
+use crate::kernels::columns::{self, for_each_run};
 use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;
@@ -23,28 +23,164 @@ pub fn conv2d(
     let Some(bits) = pre_shift(q, channels, taps).filter(|_| taps != 0) else {
         return reference::conv2d(p, q, residual, input, weights, output);
     };
-    let scratch: &mut [i8] = bytemuck::cast_slice_mut(scratch);
     let groups = usize::from(p.groups).max(1);
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
-    let finish = Finish::new(q.landing, residual);
-    let mut gather = Gather::new(p, input);
-    let mut sums: Sums = [[0; CHUNK]; WINDOWS];
+    let mut run = Run {
+        p,
+        gather: Gather::new(p, input),
+        finish: Finish::new(q.landing, residual),
+        bits,
+        sums: [[0; CHUNK]; WINDOWS],
+        values: [0; WINDOWS * CHUNK],
+        scratch: bytemuck::cast_slice_mut(scratch),
+    };
+    for group in 0..groups {
+        for from in (0..outputs).step_by(CHUNK) {
+            let count = CHUNK.min(outputs - from);
+            let first = group * outputs + from;
+            let Some(filters) = Filters::new(q, taps, weights, first, count) else { return };
+            run.all_positions(&filters, (group * inputs, inputs), output);
+        }
+    }
+}
 
-    let mut windows = Windows::new(&p.window, p.input, p.output);
-    for pixels in output.chunks_mut(WINDOWS * channels) {
-        let count = pixels.len() / channels;
-        let spans: [_; WINDOWS] = core::array::from_fn(|_| windows.next().unwrap_or_default());
-        for group in 0..groups {
-            let Some(weights) = weights.get(group * outputs * taps..(group + 1) * outputs * taps) else { return };
-            let mut at = [core::ptr::null(); WINDOWS];
-            let columns = scratch.chunks_exact_mut(taps.max(1));
-            for ((at, &span), column) in at.iter_mut().zip(&spans).zip(columns).take(count) {
-                *at = gather.window(span, (group * inputs, inputs), column);
+/// Filters and tables of adjacent output channels, at most [`CHUNK`].
+struct Filters<'a> {
+    taps: usize,
+    weights: &'a [i8],
+    bias: &'a [i32],
+    multiplier: &'a [i32],
+    shift: &'a [u8],
+    zero_point: i8,
+    /// First output channel, and how many.
+    first: usize,
+    count: usize,
+}
+
+impl<'a> Filters<'a> {
+    fn new(q: &Requant<'a>, taps: usize, weights: &'a [i8], first: usize, count: usize) -> Option<Self> {
+        let range = first..first + count;
+        Some(Self {
+            taps,
+            weights: weights.get(first * taps..(first + count) * taps)?,
+            bias: q.bias.get(range.clone())?,
+            multiplier: q.multiplier.get(range.clone())?,
+            shift: q.shift.get(range)?,
+            zero_point: q.landing.zero_point,
+            first,
+            count,
+        })
+    }
+}
+
+/// One convolution.
+struct Run<'a> {
+    p: &'a Conv2d,
+    gather: Gather<'a>,
+    finish: Finish<'a>,
+    /// See [`pre_shift`].
+    bits: u32,
+    sums: Sums,
+    values: [i8; WINDOWS * CHUNK],
+    scratch: &'a mut [i8],
+}
+
+impl Run<'_> {
+    /// The outputs of `filters` at every position.
+    fn all_positions(&mut self, filters: &Filters<'_>, group: (usize, usize), output: &mut [i8]) {
+        let channels = usize::from(self.p.output.c).max(1);
+        let taps = filters.taps;
+        let per_turn = if self.p.output.positions() == 1 { 4 } else { 2 };
+        let direct = self.finish.is_nothing();
+        let is_whole = filters.count == channels;
+        let mut block = Block {
+            windows: [core::ptr::null(); WINDOWS],
+            weights: filters.weights.as_ptr(),
+            taps,
+            turns: 0,
+            sums: core::ptr::null_mut(),
+            filter_step: taps,
+        };
+        let spare = self.values.as_mut_ptr();
+        let mut landings = Landings {
+            sums: self.sums.as_ptr().cast(),
+            bias: filters.bias.as_ptr(),
+            multiplier: filters.multiplier.as_ptr(),
+            shift: filters.shift.as_ptr(),
+            places: core::array::from_fn(|window| spare.wrapping_add(window * filters.count)),
+            zero_point: filters.zero_point.into(),
+            bits: self.bits,
+            count: filters.count,
+            high: 32 - self.bits,
+        };
+        let points = self.gather.points();
+        let mut windows = Windows::new(&self.p.window, self.p.input, self.p.output);
+        for (turn, pixels) in output.chunks_mut(WINDOWS * channels).enumerate() {
+            let positions = pixels.len() / channels;
+            if let Some(points) = points.filter(|_| positions == WINDOWS) {
+                let from = points.as_ptr().wrapping_add(turn * WINDOWS * taps);
+                block.windows = [from, from.wrapping_add(taps), from.wrapping_add(2 * taps)];
+            } else {
+                if points.is_some() {
+                    windows.by_ref().take(turn * WINDOWS).for_each(|_| {});
+                }
+                // Windows that do not exist repeat the last; their results are not kept.
+                for at in 0..WINDOWS {
+                    if at < positions {
+                        let column = self.scratch.get_mut(at * taps..).unwrap_or(&mut []);
+                        let span = windows.next().unwrap_or_default();
+                        block.windows[at] = self.gather.window(span, group, column);
+                    } else {
+                        block.windows[at] = block.windows[at - 1];
+                    }
+                }
             }
-            // Windows that do not exist repeat the first; their results go nowhere.
-            let windows = core::array::from_fn(|window| if window < count { at[window] } else { at[0] });
-            let filters = Filters { q, finish, taps, weights, first: group * outputs, count: outputs, bits };
-            filters.run(windows, count, &mut sums, pixels, channels);
+            self.sum(&mut block, filters, per_turn);
+            if direct && positions == WINDOWS {
+                let first = pixels.as_mut_ptr().wrapping_add(filters.first);
+                landings.places =
+                    [first, first.wrapping_add(channels), first.wrapping_add(2 * channels)];
+                // SAFETY: tables and places hold `count` entries: the pixels are whole ones.
+                unsafe { land(&landings) };
+                continue;
+            }
+            landings.places = core::array::from_fn(|window| spare.wrapping_add(window * filters.count));
+            // SAFETY: as above; three times `count` values fit.
+            unsafe { land(&landings) };
+            if is_whole {
+                let len = pixels.len();
+                self.finish.store(self.values.get_mut(..len).unwrap_or(&mut []), pixels);
+                continue;
+            }
+            for (pixel, values) in pixels.chunks_exact_mut(channels).zip(self.values.chunks_exact_mut(filters.count)) {
+                self.finish.store(values, pixel.get_mut(filters.first..).unwrap_or(&mut []));
+            }
+        }
+    }
+
+    /// Sums of all filters over the windows of `block`.
+    #[inline(always)]
+    fn sum(&mut self, block: &mut Block, filters: &Filters<'_>, per_turn: usize) {
+        let sums = self.sums.as_mut_ptr().cast::<i32>();
+        block.weights = filters.weights.as_ptr();
+        block.turns = filters.count / per_turn;
+        block.sums = sums;
+        let rest = filters.count % per_turn;
+        // SAFETY: windows and filters have `taps` bytes each, and the sums have room for `CHUNK` filters.
+        unsafe {
+            if block.turns != 0 {
+                if per_turn == 4 { one_window(block) } else { three_windows(block) }
+            }
+            // What is left is taken filter by filter, each standing for both of its turn. The places behind a window's
+            // last filter are spare: a chunk with a rest is not full.
+            for at in filters.count - rest..filters.count {
+                block.weights = filters.weights.as_ptr().wrapping_add(at * filters.taps);
+                block.turns = 1;
+                block.filter_step = 0;
+                block.sums = sums.wrapping_add(at);
+                three_windows(block);
+                block.filter_step = filters.taps;
+            }
         }
     }
 }
@@ -76,6 +212,13 @@ impl<'a> Gather<'a> {
         }
     }
 
+    /// The input, if windows are its positions one after the other.
+    fn points(&self) -> Option<&'a [i8]> {
+        let w = &self.p.window;
+        let adjacent = w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && self.p.groups == 1;
+        (adjacent && self.p.input.positions() == self.p.output.positions()).then_some(self.input)
+    }
+
     /// Where the taps of one window and group are: in the input, or in `column`, which has room for them.
     #[inline(always)]
     fn window(&mut self, window: (Span, Span), group: (usize, usize), column: &mut [i8]) -> *const i8 {
@@ -105,118 +248,17 @@ impl<'a> Gather<'a> {
         let mut rest = column;
         for_each_run(self.p, window, group, self.input, |run| {
             let len = match run {
-                Run::Pad(len) => len,
-                Run::Inside(taps) => taps.len(),
+                columns::Run::Pad(len) => len,
+                columns::Run::Inside(taps) => taps.len(),
             };
             let Some((now, later)) = core::mem::take(&mut rest).split_at_mut_checked(len) else { return };
             rest = later;
             match run {
-                Run::Pad(_) => now.fill(self.p.pad_value),
+                columns::Run::Pad(_) => now.fill(self.p.pad_value),
                 // SAFETY: one row of as many bytes as `now` has, which are not none.
-                Run::Inside(taps) if len != 0 => unsafe { copy_rows(taps.as_ptr(), 0, len, 1, now.as_mut_ptr()) },
-                Run::Inside(_) => {}
+                columns::Run::Inside(taps) if len != 0 => unsafe { copy_rows(taps.as_ptr(), 0, len, 1, now.as_mut_ptr()) },
+                columns::Run::Inside(_) => {}
             }
         });
-    }
-}
-
-/// The filters of one group.
-struct Filters<'a> {
-    q: &'a Requant<'a>,
-    finish: Finish<'a>,
-    taps: usize,
-    weights: &'a [i8],
-    /// Output channel of the first.
-    first: usize,
-    count: usize,
-    /// See [`pre_shift`].
-    bits: u32,
-}
-
-impl Filters<'_> {
-    /// All outputs of the group at the first `positions` windows; `pixels` holds as many.
-    #[inline(always)]
-    fn run(
-        &self,
-        windows: [*const i8; WINDOWS],
-        positions: usize,
-        sums: &mut Sums,
-        pixels: &mut [i8],
-        channels: usize,
-    ) {
-        let direct = self.finish.is_nothing();
-        let mut values = [[0i8; CHUNK]; WINDOWS];
-        for from in (0..self.count).step_by(CHUNK) {
-            let count = CHUNK.min(self.count - from);
-            self.sum(windows, positions, from, count, sums);
-            let spare = values.as_mut_ptr().cast::<i8>();
-            let start = self.first + from;
-            let places = core::array::from_fn(|window| {
-                let place = pixels.get_mut(window * channels + start..window * channels + start + count);
-                match place {
-                    Some(place) if direct => place.as_mut_ptr(),
-                    _ => spare.wrapping_add(window * CHUNK),
-                }
-            });
-            let range = start..start + count;
-            let (Some(bias), Some(multiplier), Some(shift)) = (
-                self.q.bias.get(range.clone()),
-                self.q.multiplier.get(range.clone()),
-                self.q.shift.get(range),
-            ) else {
-                return;
-            };
-            let landings = Landings {
-                sums: sums.as_ptr().cast(),
-                bias: bias.as_ptr(),
-                multiplier: multiplier.as_ptr(),
-                shift: shift.as_ptr(),
-                places,
-                zero_point: self.q.landing.zero_point.into(),
-                bits: self.bits,
-                count,
-                high: 32 - self.bits,
-            };
-            // SAFETY: tables and places hold `count` entries.
-            unsafe { land(&landings) };
-            if !direct {
-                for (pixel, values) in pixels.chunks_exact_mut(channels).zip(&mut values) {
-                    let held = pixel.get_mut(start..).unwrap_or(&mut []);
-                    self.finish.store(values.get_mut(..count).unwrap_or(&mut []), held);
-                }
-            }
-        }
-    }
-
-    /// Sums of `count` filters from `from` on.
-    #[inline(always)]
-    fn sum(&self, windows: [*const i8; WINDOWS], positions: usize, from: usize, count: usize, sums: &mut Sums) {
-        let taps = self.taps;
-        let Some(weights) = self.weights.get(from * taps..(from + count) * taps) else { return };
-        let per_turn = if positions == 1 { 4 } else { 2 };
-        let mut block = Block {
-            windows,
-            weights: weights.as_ptr(),
-            taps,
-            turns: count / per_turn,
-            sums: sums.as_mut_ptr().cast(),
-            filter_step: taps,
-        };
-        let rest = count % per_turn;
-        // SAFETY: windows and filters have `taps` bytes each, and the sums have room for `CHUNK` filters.
-        unsafe {
-            if block.turns != 0 {
-                if per_turn == 4 { one_window(&mut block) } else { three_windows(&mut block) }
-            }
-            // What is left is taken filter by filter, each standing for all of its turn.
-            for at in count - rest..count {
-                block.weights = weights.as_ptr().wrapping_add(at * taps);
-                block.turns = 1;
-                block.filter_step = 0;
-                // The places behind a window's last filter are spare, and a chunk with a rest is not full.
-                block.sums = sums.as_mut_ptr().cast::<i32>().wrapping_add(at);
-                three_windows(&mut block);
-            }
-        }
     }
 }

@@ -49,15 +49,12 @@ fn constants(
     first: usize,
     lanes: usize,
 ) -> Option<Constants> {
-    let mut constants = Constants { weights: [[0; 16]; CHANNELS], scales: [[[0; 4]; 3]; CHANNELS / 4] };
-    for (tap, taps) in weights.chunks_exact(channels.max(1)).take(9).enumerate() {
-        let place = tap % 3 * 4 + tap / 3;
-        for (words, &w) in constants.weights.iter_mut().zip(taps.get(first..first + lanes)?) {
-            if let Some(to) = words.get_mut(place) {
-                *to = w;
-            }
-        }
-    }
+    let mut constants = Constants { weights: [[[0; 4]; CHANNELS]; 4], scales: [[[0; 4]; 3]; CHANNELS / 4] };
+    let row = |row: usize| weights.get(row * 3 * channels + first..).filter(|row| row.len() >= 2 * channels + lanes);
+    let from = [row(0)?.as_ptr(), row(1)?.as_ptr(), row(2)?.as_ptr()];
+    let rows = Rows { from, step: [channels; 3], to: constants.weights.as_mut_ptr(), lanes, count: 3 };
+    // SAFETY: each row reaches to the last of its three columns; there are four places.
+    unsafe { interleave(&rows) };
     for (at, scales) in constants.scales.iter_mut().enumerate().take(lanes / 4) {
         let first = first + 4 * at;
         let shift = q.shift.get(first..)?.first_chunk::<4>()?.map(|shift| 32 - bits as i32 - i32::from(shift));
@@ -109,7 +106,7 @@ impl Tile<'_> {
             let mut rows = Rows {
                 from: [pad.as_ptr(); 3],
                 step: [0; 3],
-                to: strip.0.as_mut_ptr().wrapping_add(self.from).cast(),
+                to: strip.0.as_mut_ptr().wrapping_add(self.from),
                 lanes,
                 count: self.inside,
             };

@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 /// Windows of one block.
 pub const WINDOWS: usize = 3;
 /// Filters of one block at most.
-pub const CHUNK: usize = 32;
+pub const CHUNK: usize = 64;
 
 /// Sums of a block, bias excluded.
 pub type Sums = [[i32; CHUNK]; WINDOWS];
@@ -65,8 +65,8 @@ pub unsafe extern "C" fn three_windows(block: *mut Block) {
         "ldr r1, [r12, #24]",
         "ldr r3, [r12, #12]",
         "ldr r5, [r12, #20]",
-        "strd r4, r6, [r1, #128]",
-        "strd r8, r10, [r1, #256]",
+        "strd r4, r6, [r1, #256]",
+        "strd r8, r10, [r1, #512]",
         "strd r0, r2, [r1], #8",
         "add r3, r3, r11, lsl #1",
         "subs r5, r5, #1",
@@ -152,8 +152,7 @@ pub struct Landings {
 pub unsafe extern "C" fn land(landings: *const Landings) {
     naked_asm!(
         ".cpu cortex-m55",
-        ".macro stitchkit_land at, place",
-        "vldrw.u32 q0, [r0, #\\at]",
+        ".macro stitchkit_land place",
         "vadd.i32 q0, q0, q1",
         "vshl.s32 q0, r8",
         "vmulh.s32 q0, q0, q2",
@@ -167,16 +166,19 @@ pub unsafe extern "C" fn land(landings: *const Landings) {
         "vpush {{d8, d9}}",
         "ldm r0, {{r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10}}",
         "vdup.32 q4, r10",
+        "add r10, r0, #512",
         "dlstp.32 lr, r9",
         "1:",
         "vldrb.u32 q3, [r3], #4",
         "vldrw.u32 q1, [r1], #16",
         "vldrw.u32 q2, [r2], #16",
         "vsub.i32 q3, q4, q3",
-        "stitchkit_land 128, r5",
-        "stitchkit_land 256, r6",
-        "stitchkit_land 0, r4",
-        "add r0, r0, #16",
+        "vldrw.u32 q0, [r0, #256]",
+        "stitchkit_land r5",
+        "vldrw.u32 q0, [r10], #16",
+        "stitchkit_land r6",
+        "vldrw.u32 q0, [r0], #16",
+        "stitchkit_land r4",
         "letp lr, 1b",
         "vpop {{d8, d9}}",
         "pop {{r4, r5, r6, r7, r8, r9, r10, pc}}",

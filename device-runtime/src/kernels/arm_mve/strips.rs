@@ -18,7 +18,7 @@ pub struct Rows {
     pub from: [*const i8; 3],
     /// Bytes from column to column of each row.
     pub step: [usize; 3],
-    pub to: *mut Strip,
+    pub to: *mut [[i8; 4]; CHANNELS],
     /// Channels in use, at most sixteen.
     pub lanes: usize,
     /// Columns, at least 1.
@@ -56,10 +56,10 @@ pub unsafe extern "C" fn interleave(rows: *const Rows) {
 }
 
 /// Constants of up to sixteen channels.
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Constants {
-    /// Nine weights as three words like those of a strip, then zeros.
-    pub weights: [[i8; 16]; CHANNELS],
+    /// Per kernel column and channel: rows 0, 1, 2, then zero. A fourth column of zeros.
+    pub weights: [[[i8; 4]; CHANNELS]; 4],
     /// Of four channels each: biases, multipliers, 32 less shifts less `bits`.
     pub scales: [[[i32; 4]; 3]; CHANNELS / 4],
 }
@@ -98,12 +98,13 @@ pub unsafe extern "C" fn row_of_windows(walk: *mut Walk, constants: *const Const
         "ldr r8, [r12, #24]",
         "ldr r9, [r12, #28]",
         "ldr r11, [r12, #16]",
-        // Offsets of the three columns, for each of four channels; the last lane meets zero weights.
+        // Offsets of four columns, for each of four channels; the last column meets zero weights.
         "mov r0, #64",
         "mov r2, #0",
         "mov r4, #128",
+        "mov r6, #192",
         "vmov q4[2], q4[0], r2, r4",
-        "vmov q4[3], q4[1], r0, r2",
+        "vmov q4[3], q4[1], r0, r6",
         "mov r0, #4",
         "vadd.i32 q5, q4, r0",
         "vadd.i32 q6, q5, r0",
@@ -115,16 +116,16 @@ pub unsafe extern "C" fn row_of_windows(walk: *mut Walk, constants: *const Const
         "add r5, r10, #256",
         "dls lr, r11",
         "2:",
-        "vldrb.u8 q0, [r3], #16",
+        "vldrw.u32 q0, [r3, q4]",
         "vldrw.u32 q1, [r1, q4]",
         "vmladav.s8 r0, q0, q1",
-        "vldrb.u8 q2, [r3], #16",
+        "vldrw.u32 q2, [r3, q5]",
         "vldrw.u32 q3, [r1, q5]",
         "vmladav.s8 r2, q2, q3",
-        "vldrb.u8 q0, [r3], #16",
+        "vldrw.u32 q0, [r3, q6]",
         "vldrw.u32 q1, [r1, q6]",
         "vmladav.s8 r4, q0, q1",
-        "vldrb.u8 q2, [r3], #16",
+        "vldrw.u32 q2, [r3, q7]",
         "vldrw.u32 q3, [r1, q7]",
         "vmladav.s8 r6, q2, q3",
         "vldrw.u32 q1, [r5], #16",
@@ -141,6 +142,7 @@ pub unsafe extern "C" fn row_of_windows(walk: *mut Walk, constants: *const Const
         "vqmovnb.s16 q0, q0",
         "vstrb.32 q0, [r7], #4",
         "add r1, r1, #16",
+        "add r3, r3, #16",
         "le lr, 2b",
         "ldm r12, {{r0, r1, r2, r3}}",
         "ldr r4, [r12, #20]",

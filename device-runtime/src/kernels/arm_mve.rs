@@ -2,8 +2,8 @@
 
 mod conv;
 mod depthwise;
-mod finish;
 mod filters;
+mod finish;
 mod strips;
 
 pub use conv::conv2d;

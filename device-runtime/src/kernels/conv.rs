@@ -27,6 +27,8 @@ pub fn conv2d_s8(
     check::conv(p, q, input, weights, output)?;
     let scratch = check::scratch(p, scratch)?;
     match isa {
+        #[cfg(portable)]
+        Isa::Portable => super::portable::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(arm_mve)]
@@ -61,6 +63,8 @@ pub fn depthwise_s8(
     check::require(p.groups == p.input.c && p.groups == p.output.c, ShapeError::Geometry)?;
     check::conv(p, q, input, weights, output)?;
     match isa {
+        #[cfg(portable)]
+        Isa::Portable => super::portable::depthwise(p, q, residual, input, weights, output),
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::depthwise(p, q, residual, input, weights, output),
         #[cfg(arm_mve)]

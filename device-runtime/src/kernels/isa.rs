@@ -10,6 +10,9 @@
 pub enum Isa {
     /// Scalar code for any processor.
     Reference,
+    /// Plain Rust, blocked for few registers: 32-bit Arm without DSP instructions, and x86-64 so that it is tested there.
+    #[cfg(portable)]
+    Portable,
     /// 16-bit dual multiply-accumulate of Armv7E-M and of Armv8-M with the DSP extension.
     #[cfg(arm_dsp)]
     ArmDsp,
@@ -33,7 +36,7 @@ impl Isa {
     pub fn available() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         if avx2_is_present() {
-            return &[Self::Reference, Self::Avx2];
+            return &[Self::Reference, Self::Portable, Self::Avx2];
         }
         #[cfg(arm_mve)]
         {
@@ -43,7 +46,11 @@ impl Isa {
         {
             &[Self::Reference, Self::ArmDsp]
         }
-        #[cfg(not(arm_dsp))]
+        #[cfg(portable)]
+        {
+            &[Self::Reference, Self::Portable]
+        }
+        #[cfg(not(any(arm_dsp, portable)))]
         {
             &[Self::Reference]
         }
@@ -54,6 +61,8 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
+            #[cfg(portable)]
+            Self::Portable => "portable",
             #[cfg(arm_dsp)]
             Self::ArmDsp => "arm-dsp",
             #[cfg(arm_mve)]

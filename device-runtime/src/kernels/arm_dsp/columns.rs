@@ -49,12 +49,7 @@ impl<'a> Gather<'a> {
 
     /// The taps of one window and one group (first input channel, number of input channels), to every `STRIDE`th quad.
     #[inline(always)]
-    pub fn window<const STRIDE: usize>(
-        &mut self,
-        window: (Span, Span),
-        group: (usize, usize),
-        quads: &mut [Halves],
-    ) {
+    pub fn window<const STRIDE: usize>(&mut self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
         let (rows, columns) = window;
         if self.inside == Inside::Runs || rows.count != self.kernel[0] || columns.count != self.kernel[1] {
             return Column::<STRIDE> { quads }.runs(self.p, window, group, self.input);
@@ -70,7 +65,13 @@ impl<'a> Gather<'a> {
             if column.holds(self.kernel[0] * words) {
                 // SAFETY: `from` spans all rows, and there is a place for every word.
                 unsafe {
-                    widen_rows::<STRIDE>(from.as_ptr(), self.row_step, words, self.kernel[0], column.quads.as_mut_ptr());
+                    widen_rows::<STRIDE>(
+                        from.as_ptr(),
+                        self.row_step,
+                        words,
+                        self.kernel[0],
+                        column.quads.as_mut_ptr(),
+                    );
                 }
             }
             return;

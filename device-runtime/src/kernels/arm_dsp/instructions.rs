@@ -87,7 +87,13 @@ pub unsafe fn copy_rows(from: *const i8, from_step: usize, words: usize, rows: u
 /// `from` points to `(rows - 1) * row_step + 4 * words` readable bytes of any alignment, `to` to `rows * words` places;
 /// `rows` and `words` are at least 1.
 #[inline(always)]
-pub unsafe fn widen_rows<const STRIDE: usize>(from: *const i8, row_step: usize, words: usize, rows: usize, to: *mut Halves) {
+pub unsafe fn widen_rows<const STRIDE: usize>(
+    from: *const i8,
+    row_step: usize,
+    words: usize,
+    rows: usize,
+    to: *mut Halves,
+) {
     // SAFETY: reads and writes what the caller vouches for; row advances past the last row are computed, not read.
     unsafe {
         asm!(

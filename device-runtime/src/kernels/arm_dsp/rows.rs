@@ -30,8 +30,8 @@ pub fn depthwise(
     weights: &[i8],
     output: &mut [i8],
 ) {
-    let channels = usize::from(p.input.c);
-    let stride = usize::from(p.window.stride[0]);
+    let channels = usize::from(p.input.c).max(1);
+    let stride = if p.window.stride[0] == 2 { 2 } else { 1 };
     let width = usize::from(p.output.w);
     let tile = (STRIP - 3) / stride + 1;
     let pad = pack::word([p.pad_value; 4]);
@@ -83,9 +83,7 @@ impl Group {
         let multiplier = q.multiplier.get(first..)?.first_chunk::<4>()?;
         let shift = q.shift.get(first..)?.first_chunk::<4>()?.map(|shift| i32::from(shift) + bits as i32 - 32);
         let zero_point = i32::from(q.landing.zero_point);
-        let scales = |at: usize| {
-            [multiplier[at], multiplier[at + 1], shift[at], shift[at + 1], zero_point]
-        };
+        let scales = |at: usize| [multiplier[at], multiplier[at + 1], shift[at], shift[at + 1], zero_point];
         Some(Self {
             weights: columns,
             scales: [scales(0), scales(2)],
@@ -113,8 +111,8 @@ impl Strip<'_> {
     /// Four channels from `first` on, in every row.
     #[inline(never)]
     fn run(&self, group: &Group, first: usize, strips: &mut Strips, values: &mut [i8; 4 * STRIP], output: &mut [i8]) {
-        let channels = usize::from(self.p.input.c);
-        let stride = usize::from(self.p.window.stride[0]);
+        let channels = usize::from(self.p.input.c).max(1);
+        let stride = if self.p.window.stride[0] == 2 { 2 } else { 1 };
         let direct = self.finish.is_nothing();
         let height = usize::from(self.p.input.h);
         let row_bytes = usize::from(self.p.input.w) * channels;

@@ -125,21 +125,19 @@ impl Run<'_> {
                     windows.by_ref().take(turn * WINDOWS).for_each(|_| {});
                 }
                 // Windows that do not exist repeat the last; their results are not kept.
-                for at in 0..WINDOWS {
+                let mut last = filters.weights.as_ptr();
+                for (at, place) in block.windows.iter_mut().enumerate() {
                     if at < positions {
                         let column = self.scratch.get_mut(at * taps..).unwrap_or(&mut []);
-                        let span = windows.next().unwrap_or_default();
-                        block.windows[at] = self.gather.window(span, group, column);
-                    } else {
-                        block.windows[at] = block.windows[at - 1];
+                        last = self.gather.window(windows.next().unwrap_or_default(), group, column);
                     }
+                    *place = last;
                 }
             }
             self.sum(&mut block, filters, per_turn);
             if direct && positions == WINDOWS {
                 let first = pixels.as_mut_ptr().wrapping_add(filters.first);
-                landings.places =
-                    [first, first.wrapping_add(channels), first.wrapping_add(2 * channels)];
+                landings.places = [first, first.wrapping_add(channels), first.wrapping_add(2 * channels)];
                 // SAFETY: tables and places hold `count` entries: the pixels are whole ones.
                 unsafe { land(&landings) };
                 continue;
@@ -152,7 +150,9 @@ impl Run<'_> {
                 self.finish.store(self.values.get_mut(..len).unwrap_or(&mut []), pixels);
                 continue;
             }
-            for (pixel, values) in pixels.chunks_exact_mut(channels).zip(self.values.chunks_exact_mut(filters.count)) {
+            for (pixel, values) in
+                pixels.chunks_exact_mut(channels).zip(self.values.chunks_exact_mut(filters.count.max(1)))
+            {
                 self.finish.store(values, pixel.get_mut(filters.first..).unwrap_or(&mut []));
             }
         }
@@ -256,7 +256,9 @@ impl<'a> Gather<'a> {
             match run {
                 columns::Run::Pad(_) => now.fill(self.p.pad_value),
                 // SAFETY: one row of as many bytes as `now` has, which are not none.
-                columns::Run::Inside(taps) if len != 0 => unsafe { copy_rows(taps.as_ptr(), 0, len, 1, now.as_mut_ptr()) },
+                columns::Run::Inside(taps) if len != 0 => unsafe {
+                    copy_rows(taps.as_ptr(), 0, len, 1, now.as_mut_ptr())
+                },
                 columns::Run::Inside(_) => {}
             }
         });

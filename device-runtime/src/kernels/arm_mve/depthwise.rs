@@ -9,12 +9,12 @@ use crate::kernels::scales::pre_shift;
 /// Depthwise convolution.
 pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i8], weights: &[i8], output: &mut [i8]) {
     let w = &p.window;
-    let channels = usize::from(p.output.c);
+    let channels = usize::from(p.output.c).max(1);
     let suits = w.kernel == [3, 3] && w.dilation == [1, 1] && w.stride[1] <= 2 && channels.is_multiple_of(4);
     let Some(bits) = pre_shift(q, channels, p.taps()).filter(|_| suits) else {
         return arm_dsp::depthwise(p, q, residual, input, weights, output);
     };
-    let stride = usize::from(w.stride[1]);
+    let stride = if w.stride[1] == 2 { 2 } else { 1 };
     let width = usize::from(p.output.w);
     // The last window of a strip may read one word behind its columns.
     let tile = (COLUMNS - 4) / stride + 1;
@@ -90,7 +90,7 @@ impl Tile<'_> {
         strip: &mut Strip,
         output: &mut [i8],
     ) {
-        let channels = usize::from(self.p.input.c);
+        let channels = usize::from(self.p.input.c).max(1);
         let [row_stride, stride] = self.p.window.stride.map(usize::from);
         let height = usize::from(self.p.input.h);
         let row_bytes = usize::from(self.p.input.w) * channels;

@@ -1,10 +1,20 @@
-//! Tells the crate whether the target has the Arm DSP instructions; the compiler has no stable `cfg` for them.
+//! Tells the crate whether the target has the Arm DSP and vector (MVE) instructions, for which the compiler has no stable
+//! `cfg`, and whether the kernels in plain Rust are of use.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(arm_dsp)");
+    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, portable)");
+    let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     if has_arm_dsp() {
         println!("cargo::rustc-cfg=arm_dsp");
+    } else if architecture == "arm" || architecture == "x86_64" {
+        println!("cargo::rustc-cfg=portable");
+    }
+    if std::env::var("TARGET").is_ok_and(|target| target.starts_with("thumbv8m.main-")) {
+        println!("cargo::rustc-cfg=arm_v8m");
+    }
+    if has_arm_mve() {
+        println!("cargo::rustc-cfg=arm_mve");
     }
 }
 
@@ -14,7 +24,18 @@ fn has_arm_dsp() -> bool {
     if target.starts_with("thumbv7em-") || target.starts_with("armv7-") {
         return true;
     }
+    target.starts_with("thumbv8m.main-")
+        && flags_name(&["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85", "+dsp"])
+}
+
+/// Only where the build names a processor that always has them; those have the DSP extension too.
+fn has_arm_mve() -> bool {
+    let target = std::env::var("TARGET").unwrap_or_default();
+    target.starts_with("thumbv8m.main-") && has_arm_dsp() && flags_name(&["cortex-m55", "cortex-m85"])
+}
+
+/// The compiler flags name one of these processors or features and do not take the extension away.
+fn flags_name(names: &[&str]) -> bool {
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    let named = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85", "+dsp"];
-    target.starts_with("thumbv8m.main-") && named.iter().any(|name| flags.contains(name))
+    !flags.contains("-dsp") && !flags.contains("+nodsp") && names.iter().any(|name| flags.contains(name))
 }

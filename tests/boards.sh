@@ -20,7 +20,7 @@ set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target/boards}"
-boards=${BOARDS:-"netduinoplus2 mps2-an386 mps2-an385 mps2-an505 microbit"}
+boards=${BOARDS:-"netduinoplus2 mps2-an386 mps2-an385 mps2-an505 mps3-an547 microbit"}
 input_count=${INPUT_COUNT:-200}
 light_count=${LIGHT_COUNT:-20}
 code_limit=${CODE_LIMIT:-49152}
@@ -38,28 +38,40 @@ verdict() { if [ "$1" -eq 0 ]; then shift; pass "$@"; else shift; fail "$@"; fi;
 
 target_of() {
     case $1 in
-        netduinoplus2 | mps2-an386) echo thumbv7em-none-eabihf ;;
+        netduinoplus2 | mps2-an386 | mps2-an500) echo thumbv7em-none-eabihf ;;
         mps2-an385) echo thumbv7m-none-eabi ;;
-        mps2-an505) echo thumbv8m.main-none-eabihf ;;
+        mps2-an505 | mps3-an547) echo thumbv8m.main-none-eabihf ;;
         microbit) echo thumbv6m-none-eabi ;;
         *) echo "unknown board $1" >&2; exit 2 ;;
     esac
 }
 
-flash_bytes_of() { case $1 in microbit) echo 262144 ;; netduinoplus2) echo 1048576 ;; *) echo 4194304 ;; esac; }
+# Flags of a board whose processor is not that of its target in .cargo/config.toml, and a folder for what is built with them.
+flags_of() { case $1 in mps3-an547) echo "-C target-cpu=cortex-m55" ;; esac; }
+target_dir_of() { case $1 in mps3-an547) echo "$CARGO_TARGET_DIR/$1" ;; *) echo "$CARGO_TARGET_DIR" ;; esac; }
+# program_of BOARD BIN: where a program lies after its build.
+program_of() { echo "$(target_dir_of "$1")/$(target_of "$1")/release/$2"; }
+
+flash_bytes_of() { case $1 in microbit) echo 262144 ;; mps3-an547) echo 524288 ;; netduinoplus2) echo 1048576 ;; *) echo 4194304 ;; esac; }
 
 # build BOARD BIN [CARGO ARGUMENTS]
 build() {
     board=$1 bin=$2
     shift 2
-    (cd "$package" && STITCHKIT_BOARD=$board cargo build --quiet --release --target "$(target_of "$board")" --bin "$bin" "$@")
+    flags=$(flags_of "$board")
+    folder=$(target_dir_of "$board")
+    (
+        [ -z "$flags" ] || export RUSTFLAGS="$flags"
+        cd "$package" && CARGO_TARGET_DIR=$folder STITCHKIT_BOARD=$board \
+            cargo build --quiet --release --target "$(target_of "$board")" --bin "$bin" "$@"
+    )
 }
 
 # build_with BOARD BUNDLE BIN: builds with that bundle in flash and keeps the program as BOARD.BUNDLE.BIN.elf.
 build_with() {
     export STITCHKIT_BUNDLE="$work/$2.stk"
     build "$1" "$3" || { fail "$1: $3 does not build"; return 1; }
-    cp "$CARGO_TARGET_DIR/$(target_of "$1")/release/$3" "$work/$1.$2.$3.elf"
+    cp "$(program_of "$1" "$3")" "$work/$1.$2.$3.elf"
 }
 
 # emulate BOARD ELF LOG [-icount ...] -- [ARGUMENTS FOR THE PROGRAM]: runs in the work folder, returns its exit status.
@@ -84,7 +96,7 @@ code_bytes() {
 }
 
 check_conformance() {
-    build "$1" conformance && elf=$CARGO_TARGET_DIR/$(target_of "$1")/release/conformance &&
+    build "$1" conformance && elf=$(program_of "$1" conformance) &&
         emulate "$1" "$elf" "$work/$1.conformance" --
     verdict $? "$1: $(tail -n 1 "$work/$1.conformance")"
 }
@@ -92,7 +104,7 @@ check_conformance() {
 check_no_panic() {
     export STITCHKIT_BUNDLE="$work/small.stk"
     build "$1" no-panic 2>"$work/$1.no-panic" || { fail "$1: a panic is reachable in the runtime"; return; }
-    cp "$CARGO_TARGET_DIR/$(target_of "$1")/release/no-panic" "$work/$1.no-panic.elf"
+    cp "$(program_of "$1" no-panic)" "$work/$1.no-panic.elf"
     pass "$1: no panic is reachable in the runtime"
     echo "    runtime alone: $(code_bytes "$work/$1.no-panic.elf") bytes of code and constants"
     if build "$1" no-panic --features reachable-panic 2>"$work/$1.panic"; then

@@ -8,18 +8,24 @@
 
 #[cfg(arm_dsp)]
 mod arm_dsp;
+#[cfg(arm_mve)]
+mod arm_mve;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod check;
-#[cfg(any(arm_dsp, target_arch = "x86_64"))]
+#[cfg(any(arm_dsp, portable, target_arch = "x86_64"))]
 mod columns;
 mod conv;
 mod elementwise;
 mod isa;
 mod params;
 mod pool;
+#[cfg(portable)]
+mod portable;
 mod reference;
 mod requantize;
+#[cfg(any(arm_dsp, portable, test))]
+mod scales;
 mod softmax;
 #[cfg(test)]
 mod testing;

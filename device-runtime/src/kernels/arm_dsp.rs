@@ -1,5 +1,20 @@
 //! Armv7E-M, Armv8-M with the DSP extension, Armv7-A: 16-bit dual multiply-accumulate.
 
+/// Directive that lets the assembler take the instructions outside of functions compiled for them.
+#[cfg(arm_v8m)]
+macro_rules! dsp_instructions {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+/// Architectures that always have the instructions need no directive.
+#[cfg(not(arm_v8m))]
+macro_rules! dsp_instructions {
+    () => {
+        ""
+    };
+}
+
 mod columns;
 mod conv;
 mod depthwise;
@@ -8,7 +23,6 @@ mod finish;
 mod instructions;
 mod pack;
 mod rows;
-mod scales;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;

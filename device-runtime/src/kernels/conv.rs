@@ -27,8 +27,12 @@ pub fn conv2d_s8(
     check::conv(p, q, input, weights, output)?;
     let scratch = check::scratch(p, scratch)?;
     match isa {
+        #[cfg(portable)]
+        Isa::Portable => super::portable::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::conv2d(p, q, residual, input, weights, scratch, output),
+        #[cfg(arm_mve)]
+        Isa::ArmMve => super::arm_mve::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => {
             super::avx2::conv2d(p, q, residual, input, weights, scratch, output);
@@ -59,8 +63,12 @@ pub fn depthwise_s8(
     check::require(p.groups == p.input.c && p.groups == p.output.c, ShapeError::Geometry)?;
     check::conv(p, q, input, weights, output)?;
     match isa {
+        #[cfg(portable)]
+        Isa::Portable => super::portable::depthwise(p, q, residual, input, weights, output),
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::depthwise(p, q, residual, input, weights, output),
+        #[cfg(arm_mve)]
+        Isa::ArmMve => super::arm_mve::depthwise(p, q, residual, input, weights, output),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => super::avx2::depthwise(p, q, residual, input, weights, output),
         _ => reference::depthwise(p, q, residual, input, weights, output),

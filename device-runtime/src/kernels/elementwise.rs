@@ -14,6 +14,8 @@ pub fn add_s8(isa: Isa, add: &Add, a: &[i8], b: &[i8], output: &mut [i8]) -> Res
     match isa {
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::add(add, a, b, output),
+        #[cfg(arm_mve)]
+        Isa::ArmMve => super::arm_mve::add(add, a, b, output),
         _ => reference::add(add, a, b, output),
     }
     Ok(())
@@ -28,6 +30,8 @@ pub fn add_in_place_s8(isa: Isa, add: &Add, a_and_output: &mut [i8], b: &[i8]) -
     match isa {
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::add_in_place(add, a_and_output, b),
+        #[cfg(arm_mve)]
+        Isa::ArmMve => super::arm_mve::add_in_place(add, a_and_output, b),
         _ => reference::add_in_place(add, a_and_output, b),
     }
     Ok(())

@@ -10,9 +10,15 @@
 pub enum Isa {
     /// Scalar code for any processor.
     Reference,
+    /// Plain Rust, blocked for few registers: 32-bit Arm without DSP instructions, and x86-64 so that it is tested there.
+    #[cfg(portable)]
+    Portable,
     /// 16-bit dual multiply-accumulate of Armv7E-M and of Armv8-M with the DSP extension.
     #[cfg(arm_dsp)]
     ArmDsp,
+    /// 128-bit vectors of Armv8.1-M (MVE, Helium).
+    #[cfg(arm_mve)]
+    ArmMve,
     /// 256-bit integer vectors. Detected at run time with feature `std`, otherwise taken from the compiler's target.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -30,13 +36,21 @@ impl Isa {
     pub fn available() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         if avx2_is_present() {
-            return &[Self::Reference, Self::Avx2];
+            return &[Self::Reference, Self::Portable, Self::Avx2];
         }
-        #[cfg(arm_dsp)]
+        #[cfg(arm_mve)]
+        {
+            &[Self::Reference, Self::ArmDsp, Self::ArmMve]
+        }
+        #[cfg(all(arm_dsp, not(arm_mve)))]
         {
             &[Self::Reference, Self::ArmDsp]
         }
-        #[cfg(not(arm_dsp))]
+        #[cfg(portable)]
+        {
+            &[Self::Reference, Self::Portable]
+        }
+        #[cfg(not(any(arm_dsp, portable)))]
         {
             &[Self::Reference]
         }
@@ -47,8 +61,12 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
+            #[cfg(portable)]
+            Self::Portable => "portable",
             #[cfg(arm_dsp)]
             Self::ArmDsp => "arm-dsp",
+            #[cfg(arm_mve)]
+            Self::ArmMve => "arm-mve",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
         }

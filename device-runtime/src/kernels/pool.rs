@@ -48,24 +48,44 @@ pub fn avg_pool_s8(
     for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
         let (rows, columns) = window;
         let zero_points = i32::from(input_zero_point).wrapping_mul((rows.count * columns.count) as i32);
+        let land = |sum: i32| requantize(sum.wrapping_sub(zero_points), multiplier, shift, landing);
         for (block, part) in pixel.chunks_mut(BLOCK).enumerate() {
-            let mut sums = [0i32; BLOCK];
-            for_each_tap(p, window, input, |taps| {
-                let taps = taps.get(block * BLOCK..).unwrap_or(&[]);
-                for (sum, &x) in sums.iter_mut().zip(taps) {
-                    *sum = sum.wrapping_add(i32::from(x));
-                }
-            });
+            let sums = four_sums(p, window, block * BLOCK, input);
             for (y, sum) in part.iter_mut().zip(sums) {
-                *y = requantize(sum.wrapping_sub(zero_points), multiplier, shift, landing);
+                *y = land(sum);
             }
         }
     }
     Ok(())
 }
 
+/// Sums of the channels from `first` on, at most [`BLOCK`], over the taps inside the input.
+#[inline(always)]
+fn four_sums(p: &Pool2d, (rows, columns): (Span, Span), first: usize, input: &[i8]) -> [i32; BLOCK] {
+    let [row_step, column_step] = p.window.dilation.map(usize::from);
+    let channels = usize::from(p.input.c).max(1);
+    let mut sums = [0i32; BLOCK];
+    for row in 0..rows.count {
+        let position = (rows.start + row * row_step) * usize::from(p.input.w) + columns.start;
+        let mut taps = input.get(position * channels + first..).unwrap_or(&[]);
+        for _ in 0..columns.count {
+            if let Some(four) = taps.first_chunk::<BLOCK>() {
+                sums[0] = sums[0].wrapping_add(four[0].into());
+                sums[1] = sums[1].wrapping_add(four[1].into());
+                sums[2] = sums[2].wrapping_add(four[2].into());
+                sums[3] = sums[3].wrapping_add(four[3].into());
+            } else {
+                // The last channels of the last position.
+                sums.iter_mut().zip(taps).for_each(|(sum, &x)| *sum = sum.wrapping_add(x.into()));
+            }
+            taps = taps.get(column_step * channels..).unwrap_or(&[]);
+        }
+    }
+    sums
+}
+
 /// Channels summed at once.
-const BLOCK: usize = 16;
+const BLOCK: usize = 4;
 
 /// Calls `visit` with the channels of every tap inside the input.
 #[inline(always)]

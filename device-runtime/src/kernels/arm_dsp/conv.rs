@@ -8,6 +8,7 @@ use super::pack;
 use super::scales::pre_shift;
 use crate::kernels::params::{Add, Channel, Conv2d, Requant};
 use crate::kernels::reference;
+use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::Windows;
 
 /// Windows per call of the inner loop.

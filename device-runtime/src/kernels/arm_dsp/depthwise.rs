@@ -3,9 +3,9 @@
 use super::finish::Finish;
 use super::instructions::row_of_taps;
 use super::rows;
-use super::scales::pre_shift;
 use crate::kernels::params::{Add, Channel, Conv2d, Landing, Requant};
 use crate::kernels::reference;
+use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::{Span, Windows};
 
 /// Depthwise convolution.

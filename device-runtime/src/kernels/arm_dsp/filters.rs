@@ -41,6 +41,7 @@ pub const PARTIAL: usize = 0x100;
 #[unsafe(naked)]
 pub unsafe extern "C" fn four_windows(job: *mut Job) {
     naked_asm!(
+        dsp_instructions!(),
         ".macro stitchkit_quad",
         "ldr r11, [r5], #4",
         "ldm r4!, {{r6, r7, r8, r9}}",
@@ -150,6 +151,7 @@ pub unsafe extern "C" fn four_windows(job: *mut Job) {
 #[unsafe(naked)]
 pub unsafe extern "C" fn one_window(job: *mut Job) {
     naked_asm!(
+        dsp_instructions!(),
         ".macro stitchkit_word acc, even, odd, word",
         "sxtb16 r11, \\word",
         "sxtb16 \\word, \\word, ror #8",

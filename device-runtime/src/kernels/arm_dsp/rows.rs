@@ -20,7 +20,7 @@ pub fn suits(p: &Conv2d) -> bool {
     w.kernel == [3, 3] && w.dilation == [1, 1] && (w.stride == [1, 1] || w.stride == [2, 2]) && p.input.c >= 4
 }
 
-/// Every whole group of four channels of a convolution that [`suits`]. `bits` is its [`pre_shift`](super::scales::pre_shift).
+/// Every whole group of four channels of a convolution that [`suits`]. `bits` is its [`pre_shift`](crate::kernels::scales::pre_shift).
 pub fn depthwise(
     p: &Conv2d,
     q: &Requant<'_>,
@@ -30,8 +30,8 @@ pub fn depthwise(
     weights: &[i8],
     output: &mut [i8],
 ) {
-    let channels = usize::from(p.input.c);
-    let stride = usize::from(p.window.stride[0]);
+    let channels = usize::from(p.input.c).max(1);
+    let stride = if p.window.stride[0] == 2 { 2 } else { 1 };
     let width = usize::from(p.output.w);
     let tile = (STRIP - 3) / stride + 1;
     let pad = pack::word([p.pad_value; 4]);
@@ -111,8 +111,8 @@ impl Strip<'_> {
     /// Four channels from `first` on, in every row.
     #[inline(never)]
     fn run(&self, group: &Group, first: usize, strips: &mut Strips, values: &mut [i8; 4 * STRIP], output: &mut [i8]) {
-        let channels = usize::from(self.p.input.c);
-        let stride = usize::from(self.p.window.stride[0]);
+        let channels = usize::from(self.p.input.c).max(1);
+        let stride = if self.p.window.stride[0] == 2 { 2 } else { 1 };
         let direct = self.finish.is_nothing();
         let height = usize::from(self.p.input.h);
         let row_bytes = usize::from(self.p.input.w) * channels;
@@ -177,6 +177,7 @@ struct Walk {
 #[unsafe(naked)]
 unsafe extern "C" fn row_of_windows(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
     naked_asm!(
+        dsp_instructions!(),
         ".macro stitchkit_column at",
         "ldrd r8, r9, [r4, #\\at]",
         "ldrd r10, r11, [r5, #\\at]",

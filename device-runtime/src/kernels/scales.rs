@@ -4,7 +4,7 @@
 //! result: `(acc * multiplier + half) >> shift` equals the high half shifted right by `shift - 32` and rounded half up.
 //! Smaller shifts become such shifts if accumulators leave room to be shifted left first.
 
-use crate::kernels::params::Requant;
+use super::params::Requant;
 
 /// Most bits by which accumulators are shifted left.
 const MAX_PRE_SHIFT: u32 = 8;

@@ -19,7 +19,7 @@ pub use aligned::AlignedBytes;
 pub use error::{BundleError, PlanFault, StepFault};
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
-pub use walk::{PlacedStep, Steps};
+pub use walk::{PlacedStep, Route, Steps};
 
 use core::ops::Range;
 
@@ -33,6 +33,28 @@ use crate::kernels::{Conv2d, Requant};
 pub fn crc32(bytes: &[u8]) -> u32 {
     const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
     CRC.checksum(bytes)
+}
+
+/// What [`Bundle::parse_with`] checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Check {
+    /// Everything: checksums of all sections, all records, all plan layouts.
+    #[default]
+    Full,
+    /// Everything but the checksums of weights, tables, shifts, pixel tables and golden vectors, the bulk of the bytes.
+    ///
+    /// For bundles that something else has vouched for since they were written, such as a boot loader that verified the
+    /// image. A flipped bit in a weight then goes unnoticed: it changes results, never memory safety.
+    Structure,
+}
+
+impl Check {
+    /// True if the section with this tag is to be summed.
+    fn sums(self, tag: [u8; 4]) -> bool {
+        let records = [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans];
+        self == Self::Full || records.iter().any(|id| id.tag() == tag)
+    }
 }
 
 /// A bundle whose checksums, records and plan layouts have been verified; a view on bytes that stay where they are.
@@ -61,8 +83,16 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// [`BundleError`] names the first rule that failed and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
+        Self::parse_with(bytes, Check::Full)
+    }
+
+    /// As [`Bundle::parse`], with the choice of what to check.
+    ///
+    /// # Errors
+    /// As [`Bundle::parse`].
+    pub fn parse_with(bytes: &'a [u8], check: Check) -> Result<Self, BundleError> {
         let bytes = check_header(bytes)?;
-        let sections = Sections::read(bytes)?;
+        let sections = Sections::read(bytes, check)?;
         let section = |id| sections.required(id);
         let meta = section(SectionId::Meta)?;
         let meta =
@@ -167,8 +197,20 @@ impl<'a> Bundle<'a> {
 
     /// The plan's steps with their places in the arena, in order of execution.
     #[must_use]
-    pub const fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
-        Steps::new(*self, *plan)
+    pub fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
+        self.steps_on(&Route::from(plan))
+    }
+
+    /// The steps of the plan that `route` was taken from.
+    #[must_use]
+    pub const fn steps_on(&self, route: &Route<'a>) -> Steps<'a> {
+        Steps::new(*self, *route)
+    }
+
+    /// What running plan `index` takes; `None` past the end. Decodes less than [`plan`](Self::plan).
+    #[must_use]
+    pub fn route(&self, index: u16) -> Option<Route<'a>> {
+        Route::decode(self.plans.bytes(index)?)
     }
 
     /// Section `WGHT`.
@@ -312,7 +354,7 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, BundleError> {
+    fn read(bytes: &'a [u8], check: Check) -> Result<Self, BundleError> {
         let count = u32_at(bytes, header::SECTIONS).unwrap_or(0);
         if count as usize > MAX_SECTIONS {
             return Err(BundleError::SectionTable { index: MAX_SECTIONS as u16 });
@@ -326,20 +368,20 @@ impl<'a> Sections<'a> {
         let sections = Self { bytes, count: count as u16 };
         let mut end = HEADER_BYTES + table_bytes;
         for index in 0..sections.count {
-            end = sections.check_entry(index, end)?;
+            end = sections.check_entry(index, end, check)?;
         }
         Ok(sections)
     }
 
     /// Sections lie in table order without overlap; returns the end of section `index`.
-    fn check_entry(&self, index: u16, previous_end: usize) -> Result<usize, BundleError> {
+    fn check_entry(&self, index: u16, previous_end: usize, check: Check) -> Result<usize, BundleError> {
         let wrong = BundleError::SectionTable { index };
         let (tag, body, offset) = self.entry(index).ok_or(wrong)?;
         if offset % SECTION_ALIGN != 0 || offset < previous_end {
             return Err(wrong);
         }
         let row = HEADER_BYTES + usize::from(index) * ENTRY_BYTES;
-        if Some(crc32(body)) != u32_at(self.bytes, row + entry::CRC) {
+        if check.sums(tag) && Some(crc32(body)) != u32_at(self.bytes, row + entry::CRC) {
             return Err(BundleError::Checksum { offset: offset as u32 });
         }
         let known = SectionId::ALL.iter().any(|id| id.tag() == tag);
@@ -388,12 +430,17 @@ impl<'a> RecordList<'a> {
     }
 
     fn get<T: Deserialize<'a>>(&self, index: u16) -> Option<T> {
+        postcard::from_bytes(self.bytes(index)?).ok()
+    }
+
+    /// The undecoded record.
+    fn bytes(&self, index: u16) -> Option<&'a [u8]> {
         if index >= self.count {
             return None;
         }
         let at = usize::from(index) * 4;
         let start = if index == 0 { 0 } else { u32_at(self.ends, at - 4)? as usize };
         let end = u32_at(self.ends, at)? as usize;
-        postcard::from_bytes(self.records.get(start..end)?).ok()
+        self.records.get(start..end)
     }
 }

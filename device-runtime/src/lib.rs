@@ -10,7 +10,9 @@
 //! | [`exec`] | the step loop over an arena |
 //! | [`profile`] | a board in numbers: memory, latency of every class of step |
 //! | [`select`] | limits and measurements to a plan |
+//! | [`adapt`] | measured inferences to the next plan |
 //! | [`board`] | what the runtime asks of a board: a clock, free memory |
+//! | [`runtime`] | all of it in one value: boot, serve, adapt |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! ```no_run
@@ -34,11 +36,13 @@ compile_error!("stitchkit bundles are read in place and are little-endian; this 
 #[macro_use]
 mod fmt;
 
+pub mod adapt;
 pub mod board;
 pub mod bundle;
 pub mod exec;
 pub mod kernels;
 pub mod profile;
+pub mod runtime;
 pub mod select;
 #[cfg(feature = "tract")]
 pub mod tract;

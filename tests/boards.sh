@@ -186,8 +186,19 @@ run_bench() {
     build_with "$1" bundle bench || return
     emulate "$1" "$work/$1.bundle.bench.elf" "$work/$1.bench" -icount shift=3 --
     verdict $? "$1: instructions counted"
-    grep -E '^(bench|plan)' "$work/$1.bench" | sed 's/^/    /'
+    grep -E '^(bench|boot|switch|plan|  decoding)' "$work/$1.bench" | sed 's/^/    /'
     grep '^{' "$work/$1.bench" >>"$work/bench.jsonl"
+    switch=$(sed -n 's/^switch: \([0-9]*\) .*/\1/p' "$work/$1.bench")
+    [ "${switch:-9999}" -le 1000 ]
+    verdict $? "$1: a change of plan takes ${switch:-no known number of} instructions, limit 1000"
+    run_adapt "$1"
+}
+
+# A load comes and goes: the plan goes down within three inferences and comes back.
+run_adapt() {
+    build_with "$1" bundle adapt || return
+    emulate "$1" "$work/$1.bundle.adapt.elf" "$work/$1.adapt" -icount shift=3 --
+    verdict $? "$1: $(grep '^adapt:' "$work/$1.adapt")"
 }
 
 host_tool() { "$CARGO_TARGET_DIR/release/board-files" "$@"; }

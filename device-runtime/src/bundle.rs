@@ -22,7 +22,7 @@ pub use error::{BundleError, PlanFault, StepFault};
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
 pub use streamed::{OpenError, StreamedBundle};
-pub use walk::{PlacedStep, Steps};
+pub use walk::{PlacedStep, Route, Steps};
 
 use core::ops::Range;
 
@@ -39,6 +39,28 @@ static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 #[must_use]
 pub fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
+}
+
+/// What [`Bundle::parse_with`] checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Check {
+    /// Everything: checksums of all sections, all records, all plan layouts.
+    #[default]
+    Full,
+    /// Everything but the checksums of weights, tables, shifts, pixel tables and golden vectors, the bulk of the bytes.
+    ///
+    /// For bundles that something else has vouched for since they were written, such as a boot loader that verified the
+    /// image. A flipped bit in a weight then goes unnoticed: it changes results, never memory safety.
+    Structure,
+}
+
+impl Check {
+    /// True if the section with this tag is to be summed.
+    fn sums(self, tag: [u8; 4]) -> bool {
+        let records = [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans];
+        self == Self::Full || records.iter().any(|id| id.tag() == tag)
+    }
 }
 
 /// A bundle whose checksums, records and plan layouts have been verified; a view on bytes that stay where they are.
@@ -66,6 +88,14 @@ impl<'a> Bundle<'a> {
     /// # Errors
     /// [`BundleError`] names the first rule that failed and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
+        Self::parse_with(bytes, Check::Full)
+    }
+
+    /// As [`Bundle::parse`], with the choice of what to check.
+    ///
+    /// # Errors
+    /// As [`Bundle::parse`].
+    pub fn parse_with(bytes: &'a [u8], check: Check) -> Result<Self, BundleError> {
         if bytes.as_ptr().align_offset(SECTION_ALIGN) != 0 {
             return Err(BundleError::Misaligned);
         }
@@ -76,7 +106,7 @@ impl<'a> Bundle<'a> {
         let table = bytes.get(HEADER_BYTES..).and_then(|rest| rest.get(..header.table_bytes()));
         let directory = header.directory(table.ok_or(BundleError::SectionTable { index: 0 })?)?;
         for section in directory.sections() {
-            if section.of(bytes).map(crc32) != Some(section.crc) {
+            if check.sums(section.tag) && section.of(bytes).map(crc32) != Some(section.crc) {
                 return Err(BundleError::Checksum { offset: section.offset });
             }
         }
@@ -207,8 +237,20 @@ impl<'a> Bundle<'a> {
 
     /// The plan's steps with their places in the arena, in order of execution.
     #[must_use]
-    pub const fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
-        Steps::new(self, plan)
+    pub fn steps_of(&self, plan: &Plan<'a>) -> Steps<'a> {
+        self.steps_on(&Route::from(plan))
+    }
+
+    /// The steps of the plan that `route` was taken from.
+    #[must_use]
+    pub const fn steps_on(&self, route: &Route<'a>) -> Steps<'a> {
+        Steps::new(self, route)
+    }
+
+    /// What running plan `index` takes; `None` past the end. Decodes less than [`plan`](Self::plan).
+    #[must_use]
+    pub fn route(&self, index: u16) -> Option<Route<'a>> {
+        Route::decode(self.plans.bytes(index)?)
     }
 
     /// True if weights and tables are mapped into memory: always, unless the bundle belongs to a [`StreamedBundle`].
@@ -375,12 +417,17 @@ impl<'a> RecordList<'a> {
     }
 
     fn get<T: Deserialize<'a>>(&self, index: u16) -> Option<T> {
+        postcard::from_bytes(self.bytes(index)?).ok()
+    }
+
+    /// The undecoded record.
+    fn bytes(&self, index: u16) -> Option<&'a [u8]> {
         if index >= self.count {
             return None;
         }
         let at = usize::from(index) * 4;
         let start = if index == 0 { 0 } else { u32_at(self.ends, at - 4)? as usize };
         let end = u32_at(self.ends, at)? as usize;
-        postcard::from_bytes(self.records.get(start..end)?).ok()
+        self.records.get(start..end)
     }
 }

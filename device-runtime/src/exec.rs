@@ -1,18 +1,23 @@
 //! The step loop: runs a plan's kernels one after another in a caller's arena.
 
 mod arena;
+mod cascade;
+mod confidence;
 mod dispatch;
 mod observe;
 mod stream;
 
 pub use arena::AlignedArena;
+pub use cascade::{Cascade, CascadeError, CascadeExecutor, EarlyAnswer};
+pub use confidence::{Top, top};
 pub use dispatch::run_step;
 pub use observe::{NoObserver, Observer, StepReport};
 pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
 
 use core::fmt;
+use core::ops::Range;
 
-use crate::bundle::{Bundle, Plan};
+use crate::bundle::{Bundle, Plan, Route, Steps};
 use crate::kernels::{Isa, ShapeError};
 
 /// Alignment the arena must have, in bytes.
@@ -93,12 +98,8 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// As [`Executor::new`].
     pub fn with_isa(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8], isa: Isa) -> Result<Self, ExecError> {
-        if arena.as_ptr().align_offset(ARENA_ALIGN) != 0 {
-            return Err(ExecError::ArenaMisaligned);
-        }
-        if !bundle.is_in_place() {
-            return Err(ExecError::NotInPlace);
-        }
+        check_alignment(arena)?;
+        check_in_place(bundle)?;
         let record = find_plan(bundle, plan, arena)?;
         Ok(Self { bundle, plan: record, index: plan, arena, isa })
     }
@@ -136,11 +137,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Changed`] if the bundle was modified after it was checked.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
-        let len = self.bundle.meta().input.len();
-        let start = self.plan.input_offset as usize;
-        let end = start.checked_add(len).ok_or(ExecError::Changed)?;
-        let bytes = self.arena.get_mut(start..end).ok_or(ExecError::Changed)?;
-        Ok(bytemuck::cast_slice_mut(bytes))
+        input_of(self.bundle, &Route::from(&self.plan), self.arena)
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
@@ -156,22 +153,52 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// As [`Executor::run`].
     pub fn run_observed(&mut self, observer: &mut impl Observer) -> Result<&[i8], ExecError> {
-        let mut last = 0..0;
-        let mut ran = 0u16;
-        for placed in self.bundle.steps_of(&self.plan) {
-            observer.before(&placed);
-            run_step(self.isa, self.bundle, &placed, self.arena)
-                .map_err(|error| ExecError::Kernel { step: placed.index, error })?;
-            let output = self.arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
-            observer.after(StepReport { ordinal: ran, placed: &placed, output: bytemuck::cast_slice(output) });
-            ran = ran.saturating_add(1);
-            last = placed.output;
-        }
-        if usize::from(ran).checked_mul(8) != Some(self.plan.layout.len()) {
-            return Err(ExecError::Changed);
-        }
-        self.arena.get(last).map(bytemuck::cast_slice).ok_or(ExecError::Changed)
+        let steps = self.bundle.steps_of(&self.plan);
+        let output = run_steps(self.isa, self.bundle, steps, self.arena, observer)?;
+        self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)
     }
+}
+
+/// Refuses an arena that does not start where kernels expect it.
+pub(crate) fn check_alignment(arena: &[u8]) -> Result<(), ExecError> {
+    if arena.as_ptr().align_offset(ARENA_ALIGN) == 0 { Ok(()) } else { Err(ExecError::ArenaMisaligned) }
+}
+
+/// Refuses the records of a streamed bundle: their constants are elsewhere.
+pub(crate) fn check_in_place(bundle: &Bundle<'_>) -> Result<(), ExecError> {
+    if bundle.is_in_place() { Ok(()) } else { Err(ExecError::NotInPlace) }
+}
+
+/// Where a route takes its input in an arena of `arena`'s size.
+pub(crate) fn input_of<'m>(
+    bundle: &Bundle<'_>,
+    route: &Route<'_>,
+    arena: &'m mut [u8],
+) -> Result<&'m mut [i8], ExecError> {
+    let start = route.input_offset() as usize;
+    let end = start.checked_add(bundle.meta().input.len()).ok_or(ExecError::Changed)?;
+    arena.get_mut(start..end).map(bytemuck::cast_slice_mut).ok_or(ExecError::Changed)
+}
+
+/// Runs all of `steps`; returns where the last output lies.
+pub(crate) fn run_steps(
+    isa: Isa,
+    bundle: &Bundle<'_>,
+    mut steps: Steps<'_>,
+    arena: &mut [u8],
+    observer: &mut impl Observer,
+) -> Result<Range<usize>, ExecError> {
+    let mut last = 0..0;
+    let mut ordinal = 0u16;
+    while let Some(placed) = steps.step().map_err(|_| ExecError::Changed)? {
+        observer.before(&placed);
+        run_step(isa, bundle, &placed, arena).map_err(|error| ExecError::Kernel { step: placed.index, error })?;
+        let output = arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
+        observer.after(StepReport { ordinal, placed: &placed, output: bytemuck::cast_slice(output) });
+        ordinal = ordinal.saturating_add(1);
+        last = placed.output;
+    }
+    Ok(last)
 }
 
 fn find_plan<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Plan<'b>, ExecError> {

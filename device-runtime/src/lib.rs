@@ -12,6 +12,8 @@
 //! | [`profile`] | a board in numbers: memory, latency of every class of step |
 //! | [`select`] | limits and measurements to a plan |
 //! | [`board`] | what the runtime asks of a board: a clock, a trigger pin |
+//! | [`adapt`] | measured inferences to the next plan |
+//! | [`runtime`] | all of it in one value: boot, serve, adapt |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! ```no_run
@@ -35,11 +37,13 @@ compile_error!("stitchkit bundles are read in place and are little-endian; this 
 #[macro_use]
 mod fmt;
 
+pub mod adapt;
 pub mod board;
 pub mod bundle;
 pub mod exec;
 pub mod kernels;
 pub mod profile;
+pub mod runtime;
 pub mod select;
 pub mod storage;
 #[cfg(feature = "tract")]

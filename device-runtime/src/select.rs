@@ -1,14 +1,14 @@
 //! From limits and measurements to a plan.
 
+mod ladder;
 mod predict;
 mod probe;
 
+pub use ladder::{Ladder, MAX_RUNGS, Rung};
 pub use predict::{Predict, Unmeasured};
 pub use probe::{ProbeError, Speed, probe};
 
 use core::fmt;
-
-use heapless::Vec;
 
 use crate::bundle::{Bundle, Plan};
 
@@ -106,8 +106,19 @@ pub fn judge(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl
     if plan.arena_bytes > limits.ram_bytes {
         return Verdict::TooMuchRam;
     }
+    if limits.deadline_us.is_none() {
+        return Verdict::Fits;
+    }
+    judge_predicted(plan, limits, predict.plan_us(bundle, plan))
+}
+
+/// As [`judge`], with the prediction made already.
+pub(crate) fn judge_predicted(plan: &Plan<'_>, limits: Limits, predicted_us: Option<u64>) -> Verdict {
+    if plan.arena_bytes > limits.ram_bytes {
+        return Verdict::TooMuchRam;
+    }
     let Some(usable_us) = limits.usable_us() else { return Verdict::Fits };
-    match predict.plan_us(bundle, plan) {
+    match predicted_us {
         Some(us) if us <= usable_us => Verdict::Fits,
         _ => Verdict::TooSlow,
     }
@@ -160,27 +171,6 @@ fn nearest_miss(bundle: &Bundle<'_>, limits: Limits, predict: &impl Predict) -> 
         (Some(fastest_us), Some(usable_us)) => SelectError::DeadlineTooShort { fastest_us, usable_us },
         _ => SelectError::SpeedUnknown,
     }
-}
-
-/// Most plans that [`ladder`] keeps.
-pub const MAX_LADDER: usize = 32;
-
-/// The plans worth switching between under a memory limit: by rising cost, each more accurate than the one before.
-/// Holds the first [`MAX_LADDER`].
-#[must_use]
-pub fn ladder(bundle: &Bundle<'_>, ram_bytes: u32) -> Vec<u16, MAX_LADDER> {
-    let mut rungs = Vec::new();
-    let mut reached = None;
-    for (index, plan) in bundle.plans().enumerate() {
-        if plan.arena_bytes > ram_bytes || reached.is_some_and(|ppm| plan.accuracy_ppm <= ppm) {
-            continue;
-        }
-        reached = Some(plan.accuracy_ppm);
-        if rungs.push(index as u16).is_err() {
-            break;
-        }
-    }
-    rungs
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Running bundles on the host: one inference, a trace of every step, accuracy over a data set.
 
+pub mod cascade;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

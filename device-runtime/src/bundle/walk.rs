@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use serde::Deserialize;
+
 use super::layout::{u16_at, u32_at};
 use super::records::{Block, Placement, Plan, Step};
 use super::{Bundle, PlanFault, RecordList};
@@ -23,16 +25,95 @@ pub struct PlacedStep {
     pub scratch: Range<usize>,
 }
 
+/// The part of a plan that running it takes: to change plans is to exchange this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// Block indices, 16-bit little-endian.
+    blocks: &'a [u8],
+    /// One [`Placement`] per step.
+    layout: &'a [u8],
+    input_offset: u32,
+    arena_bytes: u32,
+}
+
+/// The fields at the start of a [`Plan`] record, as postcard stores them. The path stays undecoded bytes.
+#[derive(Deserialize)]
+struct PlanStart<'a> {
+    _stitch: u32,
+    _path: &'a [u8],
+    blocks: &'a [u8],
+    layout: &'a [u8],
+    input_offset: u32,
+    arena_bytes: u32,
+}
+
+impl<'a> Route<'a> {
+    /// Decodes no more of a plan's record than it takes.
+    pub(super) fn decode(record: &'a [u8]) -> Option<Self> {
+        let (plan, _rest) = postcard::take_from_bytes::<PlanStart<'_>>(record).ok()?;
+        let PlanStart { blocks, layout, input_offset, arena_bytes, .. } = plan;
+        Some(Self { blocks, layout, input_offset, arena_bytes })
+    }
+
+    /// Bytes of arena it needs, scratch included.
+    #[must_use]
+    pub const fn arena_bytes(&self) -> u32 {
+        self.arena_bytes
+    }
+
+    /// Offset of the input in the arena.
+    #[must_use]
+    pub const fn input_offset(&self) -> u32 {
+        self.input_offset
+    }
+
+    /// Number of blocks on the route.
+    #[must_use]
+    pub const fn block_count(&self) -> u16 {
+        (self.blocks.len() / 2) as u16
+    }
+
+    /// Index in the bundle of the `at`-th block on the route.
+    #[must_use]
+    pub fn block(&self, at: u16) -> Option<u16> {
+        u16_at(self.blocks, usize::from(at) * 2)
+    }
+
+    /// Blocks that both routes start with.
+    #[must_use]
+    pub fn shared_blocks(&self, other: &Self) -> u16 {
+        let pairs = self.blocks.chunks_exact(2).zip(other.blocks.chunks_exact(2));
+        pairs.take_while(|(a, b)| a == b).count() as u16
+    }
+
+    fn placement(&self, ordinal: usize) -> Option<Placement> {
+        let at = ordinal.checked_mul(8)?;
+        Some(Placement { output: u32_at(self.layout, at)?, scratch: u32_at(self.layout, at.checked_add(4)?)? })
+    }
+}
+
+impl<'a> From<&Plan<'a>> for Route<'a> {
+    fn from(plan: &Plan<'a>) -> Self {
+        let Plan { blocks, layout, input_offset, arena_bytes, .. } = *plan;
+        Self { blocks, layout, input_offset, arena_bytes }
+    }
+}
+
 /// Iterator over the [`PlacedStep`]s of a plan. On a checked bundle it yields no error.
 #[derive(Debug, Clone)]
 pub struct Steps<'a> {
+    // Only what is walked through: a copy of the bundle would take several hundred bytes of stack.
     blocks: RecordList<'a>,
     steps: RecordList<'a>,
-    plan_blocks: &'a [u8],
-    layout: &'a [u8],
-    arena_bytes: u32,
-    /// Position in the plan's block list.
-    block_at: usize,
+    /// Elements of the bundle's output.
+    output_len: usize,
+    route: Route<'a>,
+    /// Position on the route of the current block.
+    block_at: u16,
+    /// Position to stop before.
+    end: u16,
+    /// The current block, once it is decoded.
+    block: Option<Span>,
     /// Step within that block.
     step_at: u16,
     /// Ordinal in the plan of that block's first step.
@@ -41,38 +122,82 @@ pub struct Steps<'a> {
     block_input: u32,
 }
 
+/// Where a block's steps are.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    index: u16,
+    first_step: u16,
+    steps: u16,
+}
+
 impl<'a> Steps<'a> {
-    /// Keeps only what it walks through: a copy of the bundle would take several hundred bytes of stack.
-    pub(super) const fn new(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Self {
+    pub(super) const fn new(bundle: &Bundle<'a>, route: &Route<'a>) -> Self {
         Self {
             blocks: bundle.blocks,
             steps: bundle.steps,
-            plan_blocks: plan.blocks,
-            layout: plan.layout,
-            arena_bytes: plan.arena_bytes,
+            output_len: bundle.meta.output.len(),
+            route: *route,
             block_at: 0,
+            end: route.block_count(),
+            block: None,
             step_at: 0,
             base: 0,
-            block_input: plan.input_offset,
+            block_input: route.input_offset,
         }
     }
 
-    fn placement(&self, ordinal: usize) -> Option<Placement> {
-        let at = ordinal.checked_mul(8)?;
-        Some(Placement { output: u32_at(self.layout, at)?, scratch: u32_at(self.layout, at.checked_add(4)?)? })
+    /// Goes on to the `at`-th block without looking at the steps before it. `None` if the route is shorter.
+    pub(crate) fn skip_to(mut self, at: u16) -> Option<Self> {
+        while self.block_at < at {
+            let span = self.span()?;
+            self.leave_block(
+                span.steps,
+                self.route.placement(self.base + usize::from(span.steps).checked_sub(1)?)?.output,
+            );
+        }
+        Some(self)
+    }
+
+    /// Stops before the `at`-th block.
+    pub(crate) const fn stop_at(self, at: u16) -> Self {
+        let end = if at < self.end { at } else { self.end };
+        Self { end, ..self }
+    }
+
+    /// Where the value that enters the current block lies: the only one that is alive between two blocks.
+    pub(crate) fn entering(&self) -> Option<Range<usize>> {
+        let len = match self.route.block(self.block_at) {
+            Some(index) => self.blocks.get::<Block<'_>>(index)?.input.len(),
+            None => self.output_len,
+        };
+        super::range(self.block_input, len)
+    }
+
+    fn span(&self) -> Option<Span> {
+        let index = self.route.block(self.block_at)?;
+        let block: Block<'_> = self.blocks.get(index)?;
+        Some(Span { index, first_step: block.first_step, steps: block.steps })
+    }
+
+    fn leave_block(&mut self, steps: u16, output: u32) {
+        self.block_input = output;
+        self.base += usize::from(steps);
+        self.block_at += 1;
+        self.block = None;
+        self.step_at = 0;
     }
 
     /// Offset of value `value` of the current block.
     fn value_offset(&self, value: u8) -> Option<u32> {
         match value.checked_sub(1) {
             None => Some(self.block_input),
-            Some(step) => Some(self.placement(self.base + usize::from(step))?.output),
+            Some(step) => Some(self.route.placement(self.base + usize::from(step))?.output),
         }
     }
 
     fn place(&self, block: u16, index: u16, step: Step) -> Result<PlacedStep, PlanFault> {
-        let placement = self.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
-        let arena_bytes = self.arena_bytes as usize;
+        let placement = self.route.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
+        let arena_bytes = self.route.arena_bytes as usize;
         let within = |offset: u32, len: usize| {
             let range = super::range(offset, len).ok_or(PlanFault::OutsideArena)?;
             if range.end <= arena_bytes { Ok(range) } else { Err(PlanFault::OutsideArena) }
@@ -98,18 +223,18 @@ impl<'a> Steps<'a> {
     }
 
     /// The next step; `Ok(None)` after the last.
-    pub(super) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
-        let Some(block_index) = u16_at(self.plan_blocks, self.block_at * 2) else { return Ok(None) };
-        let block: Block<'_> = self.blocks.get(block_index).ok_or(PlanFault::Blocks)?;
-        let index = block.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
+    pub(crate) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
+        if self.block_at >= self.end {
+            return Ok(None);
+        }
+        let span = self.block.or_else(|| self.span()).ok_or(PlanFault::Blocks)?;
+        self.block = Some(span);
+        let index = span.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
         let step = self.steps.get(index).ok_or(PlanFault::Blocks)?;
-        let placed = self.place(block_index, index, step)?;
+        let placed = self.place(span.index, index, step)?;
         self.step_at += 1;
-        if self.step_at >= block.steps {
-            self.block_input = placed.output.start as u32;
-            self.base += usize::from(block.steps);
-            self.block_at += 1;
-            self.step_at = 0;
+        if self.step_at >= span.steps {
+            self.leave_block(span.steps, placed.output.start as u32);
         }
         Ok(Some(placed))
     }

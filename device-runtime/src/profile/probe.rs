@@ -22,7 +22,20 @@ pub const PROBE_WEIGHTS: usize = 4608;
 
 const INPUT: usize = 1024;
 const OUTPUT: usize = 1024;
-const SCRATCH: usize = 1152;
+const SCRATCH: usize = largest_scratch_bytes().next_multiple_of(4);
+
+const fn largest_scratch_bytes() -> usize {
+    let (mut most, mut index) = (0, 0);
+    while index < STEPS.len() {
+        let bytes = STEPS[index].scratch_bytes();
+        if bytes > most {
+            most = bytes;
+        }
+        index += 1;
+    }
+    most
+}
+
 /// Channels of the requantization tables.
 const CHANNELS: usize = 32;
 

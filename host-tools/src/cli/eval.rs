@@ -1,5 +1,7 @@
 //! `stitchkit eval`.
 
+mod cascade;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -27,6 +29,10 @@ pub struct Command {
     /// Measure only this plan; may be repeated.
     #[arg(long = "plan", value_name = "ID")]
     plans: Vec<u16>,
+    /// Measure a cascade instead: plan CHEAP answers where its best logit leads the second by at least THRESHOLD int8 steps,
+    /// elsewhere plan COSTLY goes on from the blocks both share. Reports accuracy against average cost.
+    #[arg(long, value_name = "CHEAP,COSTLY[,THRESHOLD...]", value_parser = cascade::parse, conflicts_with = "plans")]
+    cascade: Option<cascade::CascadeOption>,
     /// Use only the first N images of a seeded shuffle.
     #[arg(long, value_name = "N")]
     images: Option<usize>,
@@ -72,6 +78,14 @@ impl Command {
             false => self.plans.iter().map(|&id| existing_plan(&bundle, id)).collect::<Result<_, _>>()?,
         };
         let inputs = infer::quantize_images(&bundle, &dataset.images)?;
+        if let Some(option) = &self.cascade {
+            existing_plan(&bundle, option.cheap)?;
+            existing_plan(&bundle, option.costly)?;
+            let bar = ui.bar(dataset.len() as u64, "evaluating the cascade");
+            let report = cascade::measure(&bundle, option, &inputs, &dataset.labels, &|n| bar.inc(n))?;
+            bar.finish_and_clear();
+            return ui.print(&report, || cascade::text(&report));
+        }
         let bar = ui.bar((ids.len() * dataset.len()) as u64, "evaluating int8");
         let mut rows = Vec::new();
         for id in ids {

@@ -4,14 +4,19 @@
 #![no_std]
 #![no_main]
 
+use core::hint::black_box;
+
 use board::args::Args;
 use board::clock::{InstructionScale, SysTickClock};
 use board::{bundle_in_flash, host, memory::Memory, report_panics, say};
 use cortex_m_rt::entry;
 use stitchkit_runtime::board::{Clock, check_clock};
-use stitchkit_runtime::bundle::{Bundle, PlacedStep};
+use stitchkit_runtime::bundle::{Bundle, Check, PlacedStep, Plan};
 use stitchkit_runtime::exec::{ExecError, Executor, Observer, StepReport};
 use stitchkit_runtime::kernels::Isa;
+use stitchkit_runtime::profile::LatencyModel;
+use stitchkit_runtime::runtime::Runtime;
+use stitchkit_runtime::select::{Ladder, Limits};
 
 bundle_in_flash!();
 report_panics!();
@@ -36,11 +41,11 @@ fn main() -> ! {
         }
     };
     let scale = InstructionScale::measure(&mut clock);
-    let start = clock.now();
-    // The bundle has been parsed once; this counts the checks alone.
-    let _ = core::hint::black_box(Bundle::parse(core::hint::black_box(&BUNDLE.0)));
-    let parse = scale.instructions(clock.now() - start);
-    say!("bench: {}, kernels {}, parse and check {parse} instructions", board::NAME, Isa::best().name());
+    say!("bench: {}, kernels {}", board::NAME, Isa::best().name());
+    for check in [Check::Full, Check::Structure] {
+        measure_boot(check, arena, &mut clock, scale);
+    }
+    measure_switch(arena, &mut clock, scale);
     for plan in 0..bundle.plan_count() {
         let Ok(mut executor) = Executor::new(&bundle, plan, arena) else {
             say!("bench: plan {plan} does not fit");
@@ -53,6 +58,50 @@ fn main() -> ! {
         }
     }
     host::exit(0)
+}
+
+/// Counts the instructions from bytes in flash to a plan ready to run, and of the walk over every plan's steps in it.
+fn measure_boot(check: Check, arena: &mut [u8], clock: &mut SysTickClock, scale: InstructionScale) {
+    let start = clock.now();
+    let parsed = black_box(Bundle::parse_with(black_box(&BUNDLE.0), check)).is_ok();
+    let parse = scale.instructions(clock.now() - start);
+    let start = clock.now();
+    let booted = black_box(Runtime::boot(black_box(&BUNDLE.0), check, arena, Limits::NONE, LatencyModel::CORTEX_M4));
+    let boot = scale.instructions(clock.now() - start);
+    if parsed && booted.is_ok() {
+        say!("boot: {boot} instructions with {check:?} checks, {parse} of them parsing");
+    }
+}
+
+/// Changes the deadline so that every plan on the ladder is left for its neighbours, and counts the dearest change.
+fn measure_switch(arena: &mut [u8], clock: &mut SysTickClock, scale: InstructionScale) {
+    let Ok((mut runtime, _)) = Runtime::boot(&BUNDLE.0, Check::Structure, arena, Limits::NONE, LatencyModel::CORTEX_M4)
+    else {
+        return;
+    };
+    let ladder = Ladder::of(runtime.bundle(), LatencyModel::CORTEX_M4);
+    let (mut most, mut switches) = (0, 0);
+    for rung in ladder.rungs().iter().chain(ladder.rungs().iter().rev().skip(1)) {
+        let before = runtime.rung().plan;
+        let deadline_us = black_box(Some(u64::from(rung.latency_us) * 112 / 100));
+        let start = clock.now();
+        let result = runtime.set_deadline(deadline_us);
+        let instructions = scale.instructions(clock.now() - start);
+        if result.is_ok() && runtime.rung().plan != before {
+            most = most.max(instructions);
+            switches += 1;
+        }
+    }
+    say!("switch: {most} instructions, the most of {switches} switches over {} rungs", ladder.rungs().len());
+}
+
+/// Counts the instructions that decoding and placing the plan's steps takes in one inference.
+fn measure_walk(bundle: &Bundle<'_>, plan: &Plan<'_>, clock: &mut SysTickClock, scale: InstructionScale) -> u64 {
+    let start = clock.now();
+    bundle.steps_of(plan).for_each(|placed| {
+        black_box(placed);
+    });
+    scale.instructions(clock.now() - start)
 }
 
 fn measure(
@@ -85,6 +134,8 @@ fn measure(
         plan.arena_bytes,
         plan.cost,
     );
+    let walk = measure_walk(executor.bundle(), &plan, clock, scale);
+    say!("  decoding its steps: {walk} instructions, {} of 1000", Ratio(walk * 1000, instructions));
     if shows_steps {
         executor.input()?.fill(1);
         executor.run_observed(&mut StepTable { clock, scale, start: 0 })?;

@@ -1,7 +1,8 @@
 //! Proves at link time that no panic is reachable in the runtime: the panic handler calls a function that does not exist,
 //! so the program links only if the optimizer found the handler unused. Build it in release.
 //!
-//! Parsing, selecting, measuring and executing, in place and from storage, are kept alive by opaque inputs and results.
+//! Parsing, selecting, measuring, executing, adapting and cascading, in place and from storage, are kept alive by opaque
+//! inputs and results.
 #![no_std]
 #![no_main]
 
@@ -13,11 +14,12 @@ use embedded_hal::delay::DelayNs;
 use embedded_hal::spi::{ErrorKind, Operation, SpiDevice};
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 use stitchkit_runtime::board::{Clock, stack};
-use stitchkit_runtime::bundle::{Bundle, StreamedBundle};
-use stitchkit_runtime::exec::{AlignedArena, Executor, StreamExecutor, StreamMemory};
+use stitchkit_runtime::bundle::{Bundle, Check, StreamedBundle};
+use stitchkit_runtime::exec::{AlignedArena, Cascade, CascadeExecutor, Executor, StreamExecutor, StreamMemory};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::profile::{BoardProfile, Record, probe_classes, trace, weight_byte_ps};
-use stitchkit_runtime::select::{Limits, ladder, probe, select};
+use stitchkit_runtime::runtime::Runtime;
+use stitchkit_runtime::select::{Limits, probe, select};
 use stitchkit_runtime::storage::{FromNorFlash, FromStorage, NorTiming, ReadMode, Source, SpiNor, StorageError};
 
 bundle_in_flash!();
@@ -126,7 +128,6 @@ fn all_of_it(bytes: &[u8], arena: &mut [u8]) -> Option<u32> {
     let speed = probe(&bundle, arena, &mut OpaqueClock).map_err(black_box).ok();
     let limits = Limits { ram_bytes: black_box(8192), deadline_us: black_box(Some(1)), ..Limits::NONE };
     let choice = select(&bundle, limits, speed).map_err(black_box).ok()?;
-    black_box(ladder(&bundle, limits.ram_bytes));
     #[cfg(feature = "reachable-panic")]
     assert!(choice.plan < 100);
     let mut sum = 0;
@@ -145,6 +146,7 @@ fn all_of_it(bytes: &[u8], arena: &mut [u8]) -> Option<u32> {
         }
         black_box(bundle.quantize_pixels(black_box(&[0; 16]), executor.input().ok()?));
     }
+    sum += u32::from(adapting(bytes, arena)?) + u32::from(cascading(&bundle, arena)?);
     Some(sum)
 }
 
@@ -176,4 +178,31 @@ fn from_source(mut source: impl Source, memory: &mut [u8]) -> Option<()> {
     streamed.read_golden_input(&mut OpaqueDma, black_box(0), executor.input().ok()?).map_err(black_box).ok()?;
     black_box(executor.run().map_err(black_box).ok()?);
     Some(())
+}
+
+#[inline(never)]
+fn adapting(bytes: &[u8], arena: &mut [u8]) -> Option<bool> {
+    let profile = BoardProfile::from_bytes(black_box(&[0; 64]))?;
+    let limits = Limits { deadline_us: black_box(Some(1)), ..Limits::NONE };
+    let check = black_box(Check::Structure);
+    let (mut runtime, report) = Runtime::boot(bytes, check, arena, limits, profile).map_err(black_box).ok()?;
+    black_box(report);
+    runtime.set_deadline(black_box(Some(7))).ok()?;
+    let half = black_box(runtime.release_arena());
+    let (kept, _) = half.split_at_mut_checked(black_box(4096))?;
+    runtime.use_arena(kept).map_err(black_box).ok()?;
+    runtime.input().ok()?.fill(black_box(0));
+    let answer = runtime.run(&mut OpaqueClock).map_err(black_box).ok()?;
+    black_box(answer);
+    Some(black_box(runtime.controller().predicted_us()) > 0)
+}
+
+#[inline(never)]
+fn cascading(bundle: &Bundle<'_>, arena: &mut [u8]) -> Option<bool> {
+    let cascade = Cascade::new(bundle, black_box(0), black_box(1), black_box(8192)).map_err(black_box).ok()?;
+    black_box(cascade.shared_macs(bundle));
+    let mut executor = CascadeExecutor::with_isa(bundle, cascade, arena, Isa::best()).map_err(black_box).ok()?;
+    executor.input().ok()?.fill(black_box(0));
+    let answer = executor.run(black_box(8)).map_err(black_box).ok()?;
+    Some(black_box(answer).top.lead > 3)
 }

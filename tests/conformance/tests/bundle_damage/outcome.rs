@@ -4,7 +4,8 @@ use stitchkit_runtime::bundle::write::{BundleParts, write};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, StreamedBundle};
 use stitchkit_runtime::exec::{ExecError, Executor, StreamExecutor};
 use stitchkit_runtime::kernels::Isa;
-use stitchkit_runtime::select::{Limits, Unmeasured, ladder, select};
+use stitchkit_runtime::profile::LatencyModel;
+use stitchkit_runtime::select::{Ladder, Limits, Unmeasured, select};
 use stitchkit_tests::streaming::{Recorder, infer_streamed};
 
 /// Largest arena tried; larger plans are not run.
@@ -56,7 +57,7 @@ pub fn parts_outcome(parts: &BundleParts) -> Result<Outputs, BundleError> {
 /// If an accepted plan does not run, or variants of the kernels disagree.
 pub fn outputs(bundle: &Bundle<'_>) -> Outputs {
     let _ = select(bundle, Limits::NONE, Unmeasured);
-    let _ = ladder(bundle, u32::MAX);
+    let _ = Ladder::of(bundle, LatencyModel::CORTEX_M4);
     (0..bundle.plan_count())
         .map(|plan| {
             let arena_bytes = bundle.plan(plan).expect("checked").arena_bytes as usize;

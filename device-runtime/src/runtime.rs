@@ -1,0 +1,194 @@
+//! The whole device side in one value: a bundle, an arena, and the plan that serves best at the moment.
+//!
+//! ```no_run
+//! use stitchkit_runtime::board::SystemClock;
+//! use stitchkit_runtime::bundle::Check;
+//! use stitchkit_runtime::exec::AlignedArena;
+//! use stitchkit_runtime::profile::LatencyModel;
+//! use stitchkit_runtime::runtime::Runtime;
+//! use stitchkit_runtime::select::Limits;
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! static BUNDLE: &[u8] = &[]; // 16-byte aligned, in flash
+//! let mut arena = AlignedArena::<{ 64 * 1024 }>::new();
+//! let limits = Limits { deadline_us: Some(30_000), ..Limits::NONE };
+//! let (mut runtime, report) = Runtime::boot(BUNDLE, Check::Full, arena.as_mut(), limits, LatencyModel::CORTEX_M4)?;
+//! println!("plan {} of {:?}", report.choice().plan, report.verdicts());
+//! let mut clock = SystemClock::default();
+//! loop {
+//!     runtime.input()?.fill(0); // the next image
+//!     let answer = runtime.run(&mut clock)?; // measures, corrects, and chooses the plan of the next inference
+//!     println!("{:?} {}", answer.logits, answer.record);
+//! #   return Ok(());
+//! }
+//! # }
+//! ```
+
+mod boot;
+
+pub use boot::{BootError, BootReport, MAX_VERDICTS};
+
+use crate::adapt::{Controller, Record};
+use crate::board::{Clock, ticks_to_us};
+use crate::bundle::{Bundle, Check, Route};
+use crate::exec::{self, ExecError, NoObserver};
+use crate::kernels::Isa;
+use crate::select::{Limits, Predict, Rung};
+
+/// Serves inferences with the most accurate plan that memory and deadline allow, and adapts it after each one.
+///
+/// Lifetimes: `'a` of the arena, `'b` of the bundle's bytes.
+#[derive(Debug)]
+pub struct Runtime<'a, 'b> {
+    bundle: Bundle<'b>,
+    controller: Controller,
+    /// The plan that `route` belongs to.
+    plan: u16,
+    route: Route<'b>,
+    arena: &'a mut [u8],
+    isa: Isa,
+}
+
+/// The answer to one inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'m> {
+    /// Output of plan `record.plan`, int8.
+    pub logits: &'m [i8],
+    /// What the inference took, and was expected to take.
+    pub record: Record,
+}
+
+impl<'a, 'b> Runtime<'a, 'b> {
+    /// From bytes in flash to a plan ready to run: parses and checks the bundle, predicts the latency of every plan once, and
+    /// chooses. The arena's length is the memory limit, unless `limits` is tighter.
+    ///
+    /// # Errors
+    /// [`BootError`] if the bundle is refused, the arena is misaligned, or no plan meets the limits.
+    pub fn boot(
+        bytes: &'b [u8],
+        check: Check,
+        arena: &'a mut [u8],
+        limits: Limits,
+        predict: impl Predict,
+    ) -> Result<(Self, BootReport), BootError> {
+        let bundle = Bundle::parse_with(bytes, check).map_err(BootError::Bundle)?;
+        Self::start(bundle, arena, limits, predict)
+    }
+
+    /// As [`Runtime::boot`], with a bundle that is parsed already, for instance to [`probe`](crate::select::probe) the board.
+    ///
+    /// # Errors
+    /// [`BootError::Arena`] or [`BootError::Select`].
+    pub fn start(
+        bundle: Bundle<'b>,
+        arena: &'a mut [u8],
+        limits: Limits,
+        predict: impl Predict,
+    ) -> Result<(Self, BootReport), BootError> {
+        exec::check_alignment(arena).map_err(BootError::Arena)?;
+        exec::check_in_place(&bundle).map_err(BootError::Arena)?;
+        let limits = within(limits, arena);
+        let (ladder, verdicts) = boot::survey(&bundle, limits, predict);
+        let controller = Controller::new(&ladder, limits).map_err(|miss| boot::refused(&bundle, limits, miss))?;
+        let rung = controller.rung();
+        let route = bundle.route(rung.plan).ok_or(BootError::Arena(ExecError::Changed))?;
+        let report = BootReport::new(&bundle, limits, rung, verdicts);
+        let isa = Isa::best();
+        Ok((Self { bundle, controller, plan: rung.plan, route, arena, isa }, report))
+    }
+
+    /// Where the int8 input of the next inference goes, HWC. Fill it after limits were set and before [`Runtime::run`]: each
+    /// plan has its own place for it, and running overwrites it.
+    ///
+    /// # Errors
+    /// [`ExecError::ArenaTooSmall`] while the arena is given back, [`ExecError::Changed`] if the bundle was modified.
+    pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
+        self.check_arena()?;
+        exec::input_of(&self.bundle, &self.route, self.arena)
+    }
+
+    /// Runs the plan on the input, measures it on `clock`, and chooses the plan of the next inference.
+    ///
+    /// # Errors
+    /// As [`Runtime::input`], and [`ExecError::Kernel`] if the bundle was modified.
+    pub fn run(&mut self, clock: &mut impl Clock) -> Result<Answer<'_>, ExecError> {
+        self.check_arena()?;
+        let start = clock.now();
+        let steps = self.bundle.steps_on(&self.route);
+        let output = exec::run_steps(self.isa, &self.bundle, steps, self.arena, &mut NoObserver)?;
+        let elapsed = clock.now().wrapping_sub(start);
+        let record = self.controller.observe(ticks_to_us(elapsed, clock.hz()));
+        self.follow()?;
+        let logits = self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)?;
+        Ok(Answer { logits, record })
+    }
+
+    /// Changes the deadline from the next inference on; `None` for none. If no plan is expected to meet it, the fastest runs.
+    ///
+    /// # Errors
+    /// [`ExecError::Changed`] if the bundle was modified after it was checked.
+    pub fn set_deadline(&mut self, deadline_us: Option<u64>) -> Result<(), ExecError> {
+        let limits = Limits { deadline_us, ..self.controller.limits() };
+        // Memory is as before, so the limits cannot be refused.
+        let _ = self.controller.set_limits(limits);
+        self.follow()
+    }
+
+    /// Gives the arena back, to be split, grown or used for something else. Nothing runs until [`Runtime::use_arena`].
+    #[must_use = "this is the arena"]
+    pub fn release_arena(&mut self) -> &'a mut [u8] {
+        core::mem::take(&mut self.arena)
+    }
+
+    /// Takes an arena of any size that some plan fits in, and chooses the plan for it: its length is the new memory limit.
+    ///
+    /// # Errors
+    /// [`BootError::Arena`] if it is misaligned, [`BootError::Select`] if no plan fits. The runtime then stays without arena.
+    pub fn use_arena(&mut self, arena: &'a mut [u8]) -> Result<(), BootError> {
+        exec::check_alignment(arena).map_err(BootError::Arena)?;
+        let limits = within(Limits { ram_bytes: u32::MAX, ..self.controller.limits() }, arena);
+        self.controller.set_limits(limits).map_err(BootError::Select)?;
+        self.arena = arena;
+        self.follow().map_err(BootError::Arena)
+    }
+
+    /// The plan of the next inference.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        self.controller.rung()
+    }
+
+    /// What the adaptation knows.
+    #[must_use]
+    pub const fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// The bundle.
+    #[must_use]
+    pub const fn bundle(&self) -> &Bundle<'b> {
+        &self.bundle
+    }
+
+    /// Exchanges the route if another plan was chosen. Copies no weights.
+    fn follow(&mut self) -> Result<(), ExecError> {
+        let plan = self.controller.rung().plan;
+        if plan == self.plan {
+            return Ok(());
+        }
+        self.route = self.bundle.route(plan).ok_or(ExecError::Changed)?;
+        self.plan = plan;
+        Ok(())
+    }
+
+    fn check_arena(&self) -> Result<(), ExecError> {
+        let have_bytes = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
+        let need_bytes = self.route.arena_bytes();
+        if have_bytes < need_bytes { Err(ExecError::ArenaTooSmall { need_bytes, have_bytes }) } else { Ok(()) }
+    }
+}
+
+/// `limits` that also end with the arena.
+fn within(limits: Limits, arena: &[u8]) -> Limits {
+    let arena_bytes = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+    Limits { ram_bytes: limits.ram_bytes.min(arena_bytes), ..limits }
+}

@@ -1,0 +1,109 @@
+//! Cascades answer with the bytes that their plans give alone; the runtime serves whatever its arena and deadline allow.
+
+use stitchkit_runtime::board::SystemClock;
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Check, SectionId};
+use stitchkit_runtime::exec::{Cascade, CascadeError, CascadeExecutor};
+use stitchkit_runtime::kernels::Isa;
+use stitchkit_runtime::runtime::{BootError, Runtime};
+use stitchkit_runtime::select::{Limits, SelectError, Speed, Unmeasured, Verdict};
+use stitchkit_tests::builder::infer;
+use stitchkit_tests::image::Image;
+use stitchkit_tests::{Rng, resnet8};
+
+fn bytes() -> AlignedBytes {
+    AlignedBytes::copy_of(&resnet8::bundle().expect("the fixture is valid"))
+}
+
+#[test]
+fn a_cascade_gives_the_bytes_of_its_plans_and_shares_their_blocks() {
+    let bytes = bytes();
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let input = Rng::new(3).vector(bundle.meta().input.len());
+    let alone: Vec<Vec<i8>> = (0..bundle.plan_count()).map(|plan| infer(&bundle, plan, Isa::best(), &input)).collect();
+    for (cheap, costly, shared_blocks) in [(0, 1, 2), (0, 2, 1), (1, 3, 0), (0, 3, 0), (2, 1, 1)] {
+        let cascade = Cascade::new(&bundle, cheap, costly, u32::MAX).expect("there is room");
+        assert_eq!(cascade.shared_blocks(), shared_blocks, "{cheap} and {costly}");
+        assert_eq!(cascade.shared_macs(&bundle) > 0, shared_blocks > 0);
+        let mut arena = AlignedBytes::new(cascade.arena_bytes() as usize);
+        arena.as_mut_slice().fill(0xA5);
+        let mut executor =
+            CascadeExecutor::with_isa(&bundle, cascade, arena.as_mut_slice(), Isa::best()).expect("fits");
+        for (least_lead, plan) in [(0, cheap), (u8::MAX, costly)] {
+            executor.input().expect("intact").copy_from_slice(&input);
+            let answer = executor.run(least_lead).expect("intact");
+            assert_eq!((answer.plan, answer.logits), (plan, alone[usize::from(plan)].as_slice()));
+        }
+    }
+}
+
+#[test]
+fn a_cascade_without_room_says_what_it_needs() {
+    let bytes = bytes();
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let Err(CascadeError::ArenaTooSmall { need_bytes, .. }) = Cascade::new(&bundle, 0, 1, 1000) else {
+        panic!("1000 bytes are too few");
+    };
+    assert!(Cascade::new(&bundle, 0, 1, need_bytes).is_ok() && Cascade::new(&bundle, 0, 1, need_bytes - 1).is_err());
+}
+
+#[test]
+fn the_runtime_follows_deadline_and_arena() {
+    let bytes = bytes();
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let needs: Vec<u32> = bundle.plans().map(|plan| plan.arena_bytes).collect();
+    let input = Rng::new(4).vector(bundle.meta().input.len());
+    let largest = *needs.iter().max().expect("there are plans") as usize;
+    let mut memory = AlignedBytes::new(largest);
+    // So fast that nothing is ever late.
+    let speed = Speed { cost_per_second: 1 << 40 };
+    let limits = Limits { deadline_us: Some(60_000_000), ..Limits::NONE };
+    let (mut runtime, report) =
+        Runtime::boot(bytes.as_slice(), Check::Full, memory.as_mut_slice(), limits, speed).expect("everything fits");
+    assert_eq!((report.choice().plan, report.verdicts()), (3, [Verdict::Fits; 4].as_slice()));
+    let serve = |runtime: &mut Runtime<'_, '_>| {
+        runtime.input().expect("intact").copy_from_slice(&input);
+        let answer = runtime.run(&mut SystemClock::default()).expect("intact");
+        assert_eq!(answer.logits, infer(&bundle, answer.record.plan, Isa::best(), &input));
+        answer.record.plan
+    };
+    assert_eq!(serve(&mut runtime), 3);
+    let arena = runtime.release_arena();
+    assert!(runtime.input().is_err());
+    let (kept, _given_away) = arena.split_at_mut(needs[0] as usize);
+    runtime.use_arena(kept).expect("the smallest plan fits");
+    assert_eq!(serve(&mut runtime), 0);
+    let arena = runtime.release_arena();
+    let (too_small, _) = arena.split_at_mut(needs[0] as usize - 16);
+    let refused = runtime.use_arena(too_small);
+    assert!(matches!(refused, Err(BootError::Select(SelectError::RamTooSmall { .. }))), "{refused:?}");
+}
+
+#[test]
+fn a_deadline_needs_a_prediction() {
+    let bytes = bytes();
+    let mut memory = AlignedBytes::new(1 << 20);
+    let limits = Limits { deadline_us: Some(1), ..Limits::NONE };
+    let boot = Runtime::boot(bytes.as_slice(), Check::Full, memory.as_mut_slice(), limits, Unmeasured);
+    assert_eq!(boot.err(), Some(BootError::Select(SelectError::SpeedUnknown)));
+}
+
+#[test]
+fn structure_checks_trust_weights_and_nothing_else() {
+    let file = resnet8::bundle().expect("the fixture is valid");
+    let image = Image::read(&file);
+    let start = |tag: &[u8]| file.windows(4).position(|window| window == tag).expect("in the section table");
+    for id in SectionId::ALL.into_iter().filter(|id| image.sections.iter().any(|s| s.tag == id.tag())) {
+        let tag = id.tag();
+        let row = start(tag.as_slice());
+        let offset = u32::from_le_bytes(file[row + 8..row + 12].try_into().expect("4 bytes")) as usize;
+        let mut bytes = AlignedBytes::copy_of(&file);
+        // The last byte of a record may be anything; the sum tells.
+        bytes.as_mut_slice()[offset + 5] ^= 1;
+        assert!(matches!(Bundle::parse(bytes.as_slice()), Err(BundleError::Checksum { .. })), "{id:?}");
+        let lenient = Bundle::parse_with(bytes.as_slice(), Check::Structure);
+        let is_bulk = matches!(id, SectionId::Weights | SectionId::Golden);
+        assert!(!is_bulk || lenient.is_ok(), "{id:?}: {lenient:?}");
+        let is_record = matches!(id, SectionId::Meta | SectionId::Blocks | SectionId::Steps | SectionId::Plans);
+        assert!(!is_record || matches!(lenient, Err(BundleError::Checksum { .. })), "{id:?}");
+    }
+}

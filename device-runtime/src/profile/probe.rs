@@ -22,7 +22,7 @@ pub const PROBE_WEIGHTS: usize = 4608;
 
 const INPUT: usize = 1024;
 const OUTPUT: usize = 1024;
-const SCRATCH: usize = 1152;
+const SCRATCH: usize = 2304;
 /// Channels of the requantization tables.
 const CHANNELS: usize = 32;
 

@@ -2,18 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::Op;
-use stitchkit_runtime::profile::{LatencyModel, OpClass, Work};
+use stitchkit_runtime::profile::{Coefficients, LatencyModel, OpClass, Work};
 
 /// Work of all steps of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassWork {
     /// Index of the class, see [`OpClass::ALL`].
     class: usize,
-    steps: u64,
-    taps: u64,
-    outputs: u64,
-    gathered: u64,
-    residual_outputs: u64,
+    /// Sums of [`Work::amounts`].
+    amounts: [u64; Coefficients::COUNT],
     weight_bytes: u64,
 }
 
@@ -29,23 +26,11 @@ impl PlanWork {
         for work in ops.into_iter().map(|op| Work::of(&op)) {
             let class = work.class as usize;
             let at = sums.iter().position(|sum| sum.class == class).unwrap_or_else(|| {
-                sums.push(ClassWork {
-                    class,
-                    steps: 0,
-                    taps: 0,
-                    outputs: 0,
-                    gathered: 0,
-                    residual_outputs: 0,
-                    weight_bytes: 0,
-                });
+                sums.push(ClassWork { class, amounts: [0; Coefficients::COUNT], weight_bytes: 0 });
                 sums.len() - 1
             });
             let sum = &mut sums[at];
-            sum.steps += 1;
-            sum.taps += work.taps;
-            sum.outputs += work.outputs;
-            sum.gathered += work.gathered;
-            sum.residual_outputs += work.residual_outputs;
+            sum.amounts.iter_mut().zip(work.amounts()).for_each(|(sum, n)| *sum += n);
             sum.weight_bytes += work.weight_bytes;
         }
         Self(sums)
@@ -56,19 +41,7 @@ impl PlanWork {
     #[must_use]
     pub fn latency_us(&self, model: &LatencyModel) -> u64 {
         let known = self.0.iter().filter_map(|sum| Some((OpClass::ALL.get(sum.class)?, sum)));
-        let ps = known.map(|(&class, sum)| {
-            let work = Work {
-                class,
-                taps: sum.taps,
-                outputs: sum.outputs,
-                gathered: sum.gathered,
-                residual_outputs: sum.residual_outputs,
-                weight_bytes: sum.weight_bytes,
-            };
-            // The model charges one call; the others come on top.
-            let calls = u64::from(model.class(class).step_ps).saturating_mul(sum.steps.saturating_sub(1));
-            model.step_ps(&work).saturating_add(calls)
-        });
+        let ps = known.map(|(&class, sum)| model.amounts_ps(class, &sum.amounts, sum.weight_bytes));
         ps.fold(0, u64::saturating_add).div_ceil(1_000_000)
     }
 }

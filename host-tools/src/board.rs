@@ -2,6 +2,7 @@
 //! `examples/boards` holds some, and `docs/adding-a-board.md` describes the keys.
 
 mod file;
+pub mod fit;
 pub mod measured;
 pub mod protocol;
 pub mod shapes;

@@ -145,10 +145,15 @@ impl LatencyModel {
     /// Predicted picoseconds of one step, saturating.
     #[must_use]
     pub fn step_ps(&self, work: &Work) -> u64 {
-        let coefficients = self.class(work.class).as_array();
-        let terms = coefficients.iter().zip(work.amounts()).map(|(&ps, n)| u64::from(ps).saturating_mul(n));
-        let weights = u64::from(self.weight_byte_ps).saturating_mul(work.weight_bytes);
-        terms.fold(weights, u64::saturating_add)
+        self.amounts_ps(work.class, &work.amounts(), work.weight_bytes)
+    }
+
+    /// Predicted picoseconds of steps of one class, from the sums of their [`Work::amounts`] and weights, saturating.
+    #[must_use]
+    pub fn amounts_ps(&self, class: OpClass, amounts: &[u64; Coefficients::COUNT], weight_bytes: u64) -> u64 {
+        let coefficients = self.class(class).as_array();
+        let terms = coefficients.iter().zip(amounts).map(|(&ps, &n)| u64::from(ps).saturating_mul(n));
+        terms.fold(u64::from(self.weight_byte_ps).saturating_mul(weight_bytes), u64::saturating_add)
     }
 
     /// Predicted nanoseconds of one inference of a plan, saturating. Walks the plan's steps: call it at boot, keep the result.

@@ -79,8 +79,7 @@ pub struct Work {
     pub class: OpClass,
     /// Multiply-accumulates of convolutions, window taps of pools.
     pub taps: u64,
-    /// Of those, taps that kernels which take windows in pairs, or channels by fours, are left with: of the last window
-    /// of an odd number, or of the last channels of a depthwise convolution.
+    /// Of those, taps that kernels which take windows, or channels of a depthwise convolution, by fours are left with.
     pub lone_taps: u64,
     /// Elements written.
     pub outputs: u64,
@@ -175,7 +174,7 @@ impl Work {
         let clipped = positions.saturating_sub(whole_windows(geometry));
         Self {
             taps: macs,
-            lone_taps: if positions.is_multiple_of(2) { 0 } else { taps.saturating_mul(channels) },
+            lone_taps: (positions % 4).saturating_mul(taps).saturating_mul(channels),
             outputs: geometry.output.elements(),
             gathered: positions.saturating_mul(taps).saturating_mul(groups),
             windows: positions.saturating_mul(groups),

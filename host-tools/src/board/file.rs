@@ -231,6 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn the_priors_are_the_boards_at_one_instruction_per_nanosecond() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/boards"));
+        for (name, prior) in [("qemu-m4.toml", LatencyModel::CORTEX_M4), ("qemu-m3.toml", LatencyModel::SCALAR)] {
+            let board = Board::read(&folder.join(name)).unwrap();
+            let counted = board.profile.model.scaled(board.clock_hz.unwrap(), 1_000_000_000);
+            let near = |a: u32, b: u32| a.abs_diff(b) <= 50 + b / 50;
+            for class in OpClass::ALL {
+                let (file, code) = (counted.class(class).as_array(), prior.class(class).as_array());
+                assert!(file.iter().zip(code).all(|(&a, b)| near(a, b)), "{name} {}: {file:?}, {code:?}", class.name());
+            }
+        }
+    }
+
+    #[test]
     fn every_problem_is_named_at_once() {
         let text = board()
             .to_text()

@@ -121,24 +121,3 @@ impl MeasuredPlan {
         (self.predicted_ps(model) as f64 / self.ps.max(1) as f64 - 1.0) * 100.0
     }
 }
-#[cfg(test)]
-mod dump_tmp {
-    use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
-    #[test]
-    #[ignore]
-    fn dump() {
-        std::fs::write("/tmp/prof/shapes.stk", super::super::shapes::bundle().unwrap()).unwrap();
-        let Ok(list) = std::env::var("STKS") else { return };
-        for file in list.split(',') {
-            let bytes = AlignedBytes::copy_of(&std::fs::read(file).unwrap());
-            let bundle = Bundle::parse(bytes.as_slice()).unwrap();
-            let mut out = String::new();
-            for (i, plan) in bundle.plans().enumerate() {
-                for (o, placed) in bundle.steps_of(&plan).enumerate() {
-                    out += &format!("{i} {o} {}\n", serde_json::to_string(&placed.step.op).unwrap());
-                }
-            }
-            std::fs::write(format!("{file}.ops"), out).unwrap();
-        }
-    }
-}

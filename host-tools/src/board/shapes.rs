@@ -15,8 +15,8 @@ const OUTPUT: u16 = 4;
 const WEIGHTS: usize = 56 << 10;
 /// Most elements that a step puts out.
 const MOST_OUTPUTS: usize = 3072;
-/// Most bytes of scratch of a step.
-const MOST_SCRATCH: usize = 3584;
+/// Most bytes of output and scratch of a step.
+const MOST_BYTES: usize = 8576;
 /// Most multiply-accumulates of a step, so that scalar boards finish in seconds.
 const MOST_MACS: u64 = 1_000_000;
 
@@ -152,7 +152,7 @@ impl List {
             _ => usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels),
         };
         let fits = weights <= WEIGHTS && channels <= 256 && output.len() <= MOST_OUTPUTS;
-        if !fits || op.scratch_bytes() > MOST_SCRATCH || op.macs() > MOST_MACS {
+        if !fits || output.len().next_multiple_of(16) + op.scratch_bytes() > MOST_BYTES || op.macs() > MOST_MACS {
             return;
         }
         self.push([0, 0], op);

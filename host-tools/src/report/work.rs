@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::Op;
-use stitchkit_runtime::profile::{LatencyModel, OpClass, Work};
+use stitchkit_runtime::profile::{Coefficients, LatencyModel, OpClass, Work};
 
 /// Work of all steps of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ struct ClassWork {
     /// Name of the class.
     class: String,
     /// Sums of [`Work::amounts`].
-    amounts: Vec<u64>,
+    amounts: [u64; Coefficients::COUNT],
     weight_bytes: u64,
 }
 
@@ -27,11 +27,7 @@ impl PlanWork {
             let class = work.class.name();
             let amounts = work.amounts();
             match sums.iter_mut().find(|sum| sum.class == class) {
-                None => sums.push(ClassWork {
-                    class: class.to_owned(),
-                    amounts: amounts.to_vec(),
-                    weight_bytes: work.weight_bytes,
-                }),
+                None => sums.push(ClassWork { class: class.to_owned(), amounts, weight_bytes: work.weight_bytes }),
                 Some(sum) => {
                     sum.amounts.iter_mut().zip(amounts).for_each(|(total, amount)| *total += amount);
                     sum.weight_bytes += work.weight_bytes;
@@ -47,10 +43,7 @@ impl PlanWork {
     pub fn latency_us(&self, model: &LatencyModel) -> u64 {
         let ps = self.0.iter().map(|sum| {
             let Some(&class) = OpClass::ALL.iter().find(|class| class.name() == sum.class) else { return 0 };
-            let weights = u64::from(model.weight_byte_ps).saturating_mul(sum.weight_bytes);
-            let coefficients = model.class(class).as_array();
-            let terms = coefficients.iter().zip(&sum.amounts).map(|(&ps, &n)| u64::from(ps).saturating_mul(n));
-            terms.fold(weights, u64::saturating_add)
+            model.amounts_ps(class, &sum.amounts, sum.weight_bytes)
         });
         ps.fold(0, u64::saturating_add).div_ceil(1_000_000)
     }

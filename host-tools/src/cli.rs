@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod output_file;
 mod plan_choice;
+mod profile;
 mod report;
 mod run;
 mod select;
@@ -96,6 +97,8 @@ enum Verb {
     Run(run::Command),
     /// Measure the int8 accuracy of every plan on labelled images.
     Eval(eval::Command),
+    /// Measure a board and write its board file.
+    Profile(profile::Command),
     /// Say which plan given limits get, and why the others lose.
     Select(select::Command),
     /// Check golden vectors, and that all backends agree step by step.
@@ -115,6 +118,7 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Inspect(command) => command.run(&ui),
         Verb::Run(command) => command.run(&ui),
         Verb::Eval(command) => command.run(&ui),
+        Verb::Profile(command) => command.run(&ui),
         Verb::Select(command) => command.run(&ui),
         Verb::Verify(command) => command.run(&ui),
     };

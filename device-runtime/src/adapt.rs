@@ -32,9 +32,9 @@
 //! traces:
 //!
 //! 1. Two misses in a row happen only if at the second inference no plan in memory met the deadline. No condition on the load.
-//! 2. If the load steps up and stays, predictions are in proportion and no plan carries a penalty, then from the third inference on every deadline is met
-//!    that some plan meets with its margin.
-//! 3. If the load falls and stays, then after at most 2 * 128 + 3 inferences (7 if the back-off is at rest) the plan is the one that
+//! 2. If the load steps up and stays, not on the first inference after a move up, predictions are in proportion and no plan
+//!    carries a penalty, then from the third inference on every deadline is met that some plan meets with its margin.
+//! 3. If the load falls and stays and no plan carries a penalty, then after at most 2 * 128 + 3 inferences (7 if the back-off is at rest) the plan is the one that
 //!    [`select`](crate::select::select) would choose with the load known.
 //! 4. Under a constant load with jitter below an eighth there are at most five falls of the slowdown, and so at most five moves
 //!    up, plus one per 128 inferences and plan.

@@ -70,7 +70,7 @@ const BOARDS: [Board; 7] = [
         flash: (0x1000_0000, 512 * KB),
         ram: (0x3000_0000, 512 * KB),
         clock_hz: 32_000_000,
-        stack_bytes: 6 * KB,
+        stack_bytes: 8 * KB,
         targets: &["thumbv8m.main"],
     },
     Board {

@@ -82,10 +82,10 @@ pub fn study(
     watch: Watch<'_>,
 ) -> Result<Study, ExportError> {
     let images = family.training_images()?;
-    if let Some(found) = known.filter(|findings| findings.fit(space, candidates)) {
-        if let Ok(study) = Study::recall(family, candidates, settings, found, &images.calibration) {
-            return Ok(study);
-        }
+    if let Some(found) = known.filter(|findings| findings.fit(space, candidates))
+        && let Ok(study) = Study::recall(family, candidates, settings, found, &images.calibration)
+    {
+        return Ok(study);
     }
     let fitted = init::least_squares(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
         watch("fitting stitches", done, all)

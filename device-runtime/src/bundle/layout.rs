@@ -3,7 +3,7 @@
 /// First eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"STITCHK\0";
 /// Major version: a reader refuses any other.
-pub const VERSION_MAJOR: u16 = 1;
+pub const VERSION_MAJOR: u16 = 2;
 /// Minor version: a reader accepts any.
 pub const VERSION_MINOR: u16 = 0;
 /// Bytes of the header.
@@ -39,7 +39,7 @@ pub(super) mod entry {
     pub const CRC: usize = 16;
 }
 
-/// The sections a version 1 reader knows.
+/// The sections this reader knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SectionId {

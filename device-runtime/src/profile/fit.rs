@@ -82,7 +82,7 @@ fn fit(rows: impl Iterator<Item = (Amounts, u64)> + Clone, prior: [u32; N], opti
     let mut ps = [0; N];
     for ((((ps, x), unit), prior), row) in ps.iter_mut().zip(x).zip(units).zip(prior).zip(&gram) {
         let measured = row.iter().any(|&g| g != 0);
-        let value = (u128::from(x.unsigned_abs()) * u128::from(unit) >> FINE).min(u128::from(u64::MAX)) as u64;
+        let value = ((u128::from(x.unsigned_abs()) * u128::from(unit)) >> FINE).min(u128::from(u64::MAX)) as u64;
         let value = if measured { value } else { prior };
         *ps = u32::try_from(value.saturating_add(1 << (UNIT - 1)) >> UNIT).unwrap_or(u32::MAX);
     }
@@ -110,7 +110,7 @@ fn scale_prior(rows: impl Iterator<Item = (Amounts, u64)>, prior: [u32; N]) -> [
         let ratio = (u128::from(predict(&amounts, &prior)) << 24) / u128::from(ps.max(1));
         let ratio = u64::try_from(ratio).unwrap_or(u64::MAX).min(1 << 40);
         once = once.saturating_add(ratio);
-        twice = twice.saturating_add(u64::try_from(u128::from(ratio) * u128::from(ratio) >> 24).unwrap_or(u64::MAX));
+        twice = twice.saturating_add(u64::try_from((u128::from(ratio) * u128::from(ratio)) >> 24).unwrap_or(u64::MAX));
     }
     prior.map(|ps| {
         let scaled = (u128::from(ps) << UNIT) * u128::from(once) / u128::from(twice.max(1));
@@ -138,7 +138,7 @@ fn normal_equations(rows: impl Iterator<Item = (Amounts, u64)>, units: &[u64; N]
     let mut count = 0i64;
     for (amounts, ps) in rows {
         let share = |n: u64, unit: u64| {
-            let share = (u128::from(n) * u128::from(unit) << (SHARE - UNIT)) / u128::from(ps.max(1));
+            let share = ((u128::from(n) * u128::from(unit)) << (SHARE - UNIT)) / u128::from(ps.max(1));
             // By the choice of units at most 1, but for rounding.
             i64::try_from(share).unwrap_or(2 << SHARE).min(2 << SHARE)
         };
@@ -168,8 +168,8 @@ fn descend(gram: &[[i64; N]; N], target: &[i64; N], start: [i64; N], options: Fi
             }
             let explained = row.iter().zip(&x).fold(0i64, |sum, (&g, &x)| sum.saturating_add((g * x) >> FINE));
             let others = explained - ((diagonal * held) >> FINE);
-            let drawn = ((diagonal * start) >> FINE) * pull >> 16;
-            let weight = (diagonal + (diagonal * pull >> 16)).max(1);
+            let drawn = (((diagonal * start) >> FINE) * pull) >> 16;
+            let weight = (diagonal + ((diagonal * pull) >> 16)).max(1);
             let wanted = target.saturating_sub(others).saturating_add(drawn);
             let next = ((wanted.clamp(0, 1 << 34) << FINE) / weight).min(4 << FINE);
             if let Some(x) = x.get_mut(at) {

@@ -146,7 +146,8 @@ impl List {
         let columns = extent(self.input.w, kernel[1], stride, pad);
         let (Some(h), Some(w)) = (rows, columns) else { return };
         let output = Shape::new(h, w, channels);
-        let op = conv(self.input, output, window, groups, None, if self.clamps % 3 == 0 { -100 } else { i8::MIN });
+        let op =
+            conv(self.input, output, window, groups, None, if self.clamps.is_multiple_of(3) { -100 } else { i8::MIN });
         let weights = match op {
             Op::Conv2d { geometry, .. } => geometry.taps() * usize::from(channels),
             _ => usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels),
@@ -156,7 +157,7 @@ impl List {
             return;
         }
         self.push([0, 0], op);
-        let lo = if self.clamps % 2 == 0 { i8::MIN } else { -100 };
+        let lo = if self.clamps.is_multiple_of(2) { i8::MIN } else { -100 };
         let sum = Add { lo, ..SUM };
         self.push([0, self.latest()], conv(self.input, output, window, groups, Some(sum), i8::MIN));
         self.clamps += 1;

@@ -19,9 +19,9 @@ pub enum ResizeError {
         /// What it is.
         op: &'static str,
         /// Shape it takes in the model.
-        from: Vec<usize>,
+        from: Box<[usize]>,
         /// Shape it would get.
-        to: Vec<usize>,
+        to: Box<[usize]>,
         /// Why, and what networks can be resized.
         hint: &'static str,
     },
@@ -73,8 +73,8 @@ impl Graph {
             graph: self.name.clone(),
             node: node.name.clone(),
             op: node.op.name(),
-            from: from.to_vec(),
-            to: to.to_vec(),
+            from: from.into(),
+            to: to.into(),
             hint,
         };
         let mut new = node.clone();

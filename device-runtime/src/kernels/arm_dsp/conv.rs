@@ -5,7 +5,6 @@ use super::filters::{Job, PARTIAL, four_windows, one_window};
 use super::finish::Finish;
 use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes};
 use super::pack;
-use super::scales::pre_shift;
 use crate::kernels::params::{Add, Channel, Conv2d, Requant};
 use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;

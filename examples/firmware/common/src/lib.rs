@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "cycle-counter")]
 pub mod clock;
 mod frames;
 mod run;

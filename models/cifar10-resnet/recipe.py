@@ -10,12 +10,10 @@ images that are trained together so that they can be stitched.
 The data set is the tar of CIFAR-10 as labelled JPEG folders (`train/CLASS/NNNN.jpg`,
 `test/CLASS/NNNN.jpg`). Decoded images are cached as .npy files.
 
-How the anchors are made stitchable is described in DATA_CARD.md; in short, at
-every stitch position the least-squares 1x1 projection from the smaller
-network's features to the larger one's is kept up to date from running second
-moments, the larger network's features are pulled towards what is linearly
-predictable from the smaller one, and the stitched network itself (front of
-the small one, projection, rest of the large one) is part of the loss.
+How the anchors are made stitchable is described in DATA_CARD.md; in short,
+resnet-8 is trained alone, the other two after it, and in the last stage the
+stitched networks (front of the small one, least-squares projection, rest of
+the large one) are part of the loss, with gradients through the least squares.
 """
 import argparse
 import copy
@@ -44,58 +42,47 @@ PAD = 4
 
 # name -> (channels per stage, blocks per stage, stem stride)
 ANCHORS = {
-    "resnet-s": ((20, 40), (1, 1), 2),
+    "resnet-s": ((24, 32), (1, 1), 2),
     "resnet-8": ((16, 32, 64), (1, 1, 1), 1),
     "resnet-12w": ((24, 48, 96), (1, 2, 2), 1),
 }
+# The stages of training, in order: what each trains, its epochs, image sizes
+# (each up to a share of the stage) and peak rate. See the `loss_*`
+# functions and DATA_CARD.md.
+STAGES = {
+    "first": (("resnet-8",), 50, ((24, 0.4), (32, 1)), 0.15),
+    "apart": (("resnet-s", "resnet-12w"), 20, ((24, 0.4), (32, 1)), 0.15),
+    "again": (("resnet-s", "resnet-12w"), 12, ((32, 1),), 0.08),
+    "together": (("resnet-12w",), 14, ((32, 1),), 0.006),
+}
 # (smaller, block it is left after, larger, block it is entered after, how
-# often the stitched path is trained, its weight). Blocks count from 0. Stitches
-# with a share below 1 take turns: at most one is drawn for each step. The stitches
-# that only swap the linear layer gain nothing and weigh little.
+# often the last stage draws it). Blocks count from 0. Those never drawn are
+# only evaluated.
 STITCHES = (
-    ("resnet-s", 0, "resnet-8", 1, 1.0, 2.0),
-    ("resnet-s", 1, "resnet-8", 2, 1.0, 0.1),
-    ("resnet-8", 0, "resnet-12w", 0, 0.05, 1.0),
-    ("resnet-8", 1, "resnet-12w", 1, 0.15, 1.0),
-    ("resnet-8", 1, "resnet-12w", 2, 0.25, 1.0),
-    ("resnet-8", 2, "resnet-12w", 3, 0.15, 1.0),
-    ("resnet-8", 2, "resnet-12w", 4, 1.0, 0.1),
+    ("resnet-s", 0, "resnet-8", 1, 0),
+    ("resnet-s", 1, "resnet-8", 2, 0),
+    ("resnet-8", 0, "resnet-12w", 0, 0.6),
+    ("resnet-8", 1, "resnet-12w", 1, 0.4),
+    ("resnet-8", 1, "resnet-12w", 2, 0),
+    ("resnet-8", 2, "resnet-12w", 3, 0),
+    ("resnet-8", 2, "resnet-12w", 4, 0),
 )
 
 
 # ---------------------------------------------------------------- networks
 
-class Norm(nn.BatchNorm2d):
-    """A batch norm that, in training, remembers the statistics of its last
-    batch: a stitched path is normalised with those of the network's own path
-    (`frozen`), as it is by the fixed statistics of a trained network. The
-    running averages would lag behind weights that still move fast."""
-
-    def forward(self, x, frozen: bool = False):
-        if not self.training:
-            return super().forward(x)
-        if frozen:
-            mean, var = self.last
-            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
-        y, mean, invstd = torch.ops.aten.native_batch_norm(
-            x, self.weight, self.bias, self.running_mean, self.running_var,
-            True, self.momentum, self.eps)
-        self.last = mean.detach(), invstd.detach().pow(-2) - self.eps
-        return y
-
-
 class Block(nn.Module):
     def __init__(self, cin, cout, stride):
         super().__init__()
         self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
-        self.bn1 = Norm(cout)
+        self.bn1 = nn.BatchNorm2d(cout)
         self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
-        self.bn2 = Norm(cout)
+        self.bn2 = nn.BatchNorm2d(cout)
         self.short = nn.Conv2d(cin, cout, 1, stride) if stride != 1 or cin != cout else None
 
-    def forward(self, x, frozen: bool = False):
-        y = F.relu(self.bn1(self.conv1(x), frozen))
-        y = self.bn2(self.conv2(y), frozen)
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
         return F.relu(y + (x if self.short is None else self.short(x)))
 
 
@@ -103,7 +90,7 @@ class ResNet(nn.Module):
     def __init__(self, widths, blocks, stem_stride):
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False)
-        self.bn = Norm(widths[0])
+        self.bn = nn.BatchNorm2d(widths[0])
         out, c = [], widths[0]
         for stage, (w, n) in enumerate(zip(widths, blocks)):
             for j in range(n):
@@ -121,22 +108,19 @@ class ResNet(nn.Module):
     def head(self, x):
         return self.fc(torch.flatten(self.pool(x), 1))
 
-    def features(self, x, back: float = 1.0):
-        """The output of every block, in order. Only a share `back` of a
-        block's gradient reaches the block before it."""
+    def features(self, x):
+        """The output of every block, in order."""
         x = F.relu(self.bn(self.stem(x)))
         out = []
         for b in self.blocks:
-            if out and back < 1:
-                x = back * x + (1 - back) * x.detach()
             x = b(x)
             out.append(x)
         return out
 
-    def rest(self, x, after, frozen=True):
+    def rest(self, x, after):
         """The logits from a feature map that stands for block `after`'s output."""
         for b in list(self.blocks)[after + 1:]:
-            x = b(x, frozen)
+            x = b(x)
         return self.head(x)
 
     def forward(self, x):
@@ -238,39 +222,24 @@ class Batches:
             x = self.win[idx, oy, ox]                 # [B,3,32,32]
             flip = rng.random(batch) < 0.5
             x[flip] = x[flip][..., ::-1]
-            yield normalise(x, res()), torch.from_numpy(self.y[idx])
+            yield normalise(x, res), torch.from_numpy(self.y[idx])
 
 
-# ---------------------------------------------- least squares by moments
+# --------------------------------------------------- least squares of a batch
 
-class Moments:
-    """Running second moments of [x, 1, y] at one stitch position and the
-    least-squares map y ~ W x + b they define."""
-
-    def __init__(self, cin, cout, decay):
-        self.cin, self.cout, self.decay = cin, cout, decay
-        self.m = torch.zeros(cin + 1 + cout, cin + 1 + cout)
-
-    @torch.no_grad()
-    @torch.autocast("cpu", enabled=False)
-    def batch(self, fx, fy):
-        x = fx.permute(0, 2, 3, 1).reshape(-1, self.cin).float()
-        y = fy.permute(0, 2, 3, 1).reshape(-1, self.cout).float()
-        z = torch.cat([x, torch.ones(len(x), 1), y], 1)
-        return z.T @ z / len(z)
-
-    def update(self, m):
-        self.m = m.clone() if not self.m.any() else self.decay * self.m + (1 - self.decay) * m
-
-    def solve(self, now):
-        """From the running moments and, in equal part, those of this batch,
-        without which the map lags behind features that move."""
-        m = 0.5 * (now + self.m) if self.m.any() else now
-        k = self.cin + 1
-        a, b = m[:k, :k].double(), m[:k, k:].double()
-        a = a + torch.eye(k, dtype=torch.float64) * (1e-4 * a.diagonal()[:-1].mean() + 1e-9)
-        w = torch.linalg.solve(a, b).T.float()        # [cout, cin+1]
-        return w[:, :-1, None, None].contiguous(), w[:, -1].contiguous()
+@torch.autocast("cpu", enabled=False)
+def least_squares(fx, fy, ridge=1e-3):
+    """The 1x1 convolution (weight, bias) that maps `fx` to `fy` best over this
+    batch, every pixel a row; the ridge is relative to each input's energy.
+    Differentiable: gradients pass through the solution."""
+    x = fx.permute(0, 2, 3, 1).reshape(-1, fx.shape[1]).float()
+    y = fy.permute(0, 2, 3, 1).reshape(-1, fy.shape[1]).float()
+    x = torch.cat([x, torch.ones(len(x), 1)], 1)
+    a, b = (x.T @ x / len(x)).double(), (x.T @ y / len(x)).double()
+    damp = ridge * a.diagonal().detach()[:-1]
+    damp = torch.cat([damp + damp.mean() + 1e-9, torch.full((1,), 1e-9, dtype=torch.float64)])
+    w = torch.linalg.solve(a + torch.diag(damp), b).T.float()        # [cout, cin+1]
+    return w[:, :-1, None, None].contiguous(), w[:, -1].contiguous()
 
 
 # ---------------------------------------------------------------- training
@@ -282,175 +251,167 @@ def soft_loss(logits, teacher, y, share, temp=2.0):
     return (1 - share) * F.cross_entropy(logits, y) + share * kl
 
 
-def parse_plan(plan):
-    """`20:0.2,24:0.5,32:1`: image sizes, each up to a share of the run."""
-    return [(int(a), float(b)) for a, b in (p.split(":") for p in plan.split(","))]
+def loss_first(nets, teachers, x, y, args, drawn):
+    """resnet-8 learns from the labels, with nothing beside it."""
+    loss = F.cross_entropy(nets["resnet-8"](x).float(), y, label_smoothing=args.smooth)
+    return loss, {"resnet-8": loss}
 
 
-def res_at(phases, share):
-    return next((r for r, upto in phases if share <= upto), phases[-1][0])
+def loss_apart(nets, teachers, x, y, args, drawn):
+    """resnet-12w learns from the labels, resnet-s also from resnet-8."""
+    with torch.no_grad():
+        soft = nets["resnet-8"](x).float()
+    parts = {
+        "resnet-12w": F.cross_entropy(nets["resnet-12w"](x).float(), y, label_smoothing=args.smooth),
+        "resnet-s": soft_loss(nets["resnet-s"](x).float(), soft, y, args.distil),
+    }
+    return sum(parts.values()), parts
 
 
-def worker(rank, ranks, args):
+def loss_again(nets, teachers, x, y, args, drawn):
+    """Both learn on, from the labels and from resnet-8 and resnet-12w as they were."""
+    with torch.no_grad():
+        soft = 0.5 * (nets["resnet-8"](x) + teachers["resnet-12w"](x)).float()
+    parts = {n: soft_loss(nets[n](x).float(), soft, y, args.distil) for n in ("resnet-12w", "resnet-s")}
+    return sum(parts.values()), parts
+
+
+def loss_together(nets, teachers, x, y, args, drawn):
+    """resnet-12w learns to be entered from the finished resnet-8, batch norms fixed."""
+    small, large = nets["resnet-8"], nets["resnet-12w"]
+    with torch.no_grad():
+        mid = small.features(x)
+        soft = 0.5 * (small.head(mid[-1]) + teachers["resnet-12w"](x)).float()
+    feats = large.features(x)
+    parts = {"resnet-12w": soft_loss(large.head(feats[-1]).float(), soft, y, args.distil)}
+    half = len(y) // 2
+    a, i, b, j, _ = STITCHES[drawn]
+    w, bias = least_squares(mid[i][:half], feats[j][:half])
+    stitched = large.rest(F.conv2d(mid[i][:half], w, bias), j).float()
+    parts[f"path {a}.{i}>{b}.{j}"] = path = soft_loss(stitched, soft[:half], y[:half], args.distil)
+    return parts["resnet-12w"] + args.path * path, parts
+
+
+LOSSES = {"first": loss_first, "apart": loss_apart, "again": loss_again, "together": loss_together}
+
+
+def rate(t, steps, warm, peak):
+    """Linear warm-up to `peak`, then linear to zero: step `t` of `steps`."""
+    return peak * (t / warm if t < warm else (steps - t) / (steps - warm))
+
+
+def average_over_ranks(dist, ranks, tensors):
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    flat.div_(ranks)
+    at = 0
+    for t in tensors:
+        t.copy_(flat[at:at + t.numel()].view_as(t))
+        at += t.numel()
+
+
+def worker(rank, ranks, args, stage):
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     dist = None
     if ranks > 1:
         import torch.distributed as dist
-        dist.init_process_group("gloo", init_method="file://" + args.rendezvous,
+        dist.init_process_group("gloo", init_method="file://" + args.rendezvous + stage,
                                 rank=rank, world_size=ranks)
+    names, epochs, phases, peak = STAGES[stage]
     nets = build()
-    ema = copy.deepcopy(nets) if rank == 0 else None
-    params = [p for p in nets.parameters()]
-    decay = [p for p in params if p.ndim > 1]
-    plain = [p for p in params if p.ndim <= 1]
-    opt = torch.optim.SGD([{"params": decay, "weight_decay": args.wd},
-                           {"params": plain, "weight_decay": 0.0}],
-                          lr=args.lr, momentum=0.9, nesterov=True)
-    ch = {n: [w for w, k in zip(s[0], s[1]) for _ in range(k)] for n, s in ANCHORS.items()}
-    moments = [Moments(ch[a][i], ch[b][j], args.moment_decay) for a, i, b, j, *_ in STITCHES]
+    for earlier in list(STAGES)[:list(STAGES).index(stage)]:
+        c = torch.load(os.path.join(args.out, earlier + ".pt"), map_location="cpu", weights_only=True)
+        for n in STAGES[earlier][0]:
+            nets[n].load_state_dict(c["settled"][n])
+    if "resnet-8" not in names:
+        nets["resnet-8"].requires_grad_(False)
+    mine = {n: nets[n] for n in names}
+    teachers = {n: copy.deepcopy(net).eval().requires_grad_(False) for n, net in mine.items()}
+    ema = {n: copy.deepcopy(net) for n, net in mine.items()}
+    params = [p for net in mine.values() for p in net.parameters()]
+    opt = torch.optim.SGD([{"params": [p for p in params if p.ndim > 1], "weight_decay": args.wd},
+                           {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}],
+                          lr=peak, momentum=0.9, nesterov=True)
 
-    ckpt = os.path.join(args.out, "checkpoint.pt")
-    log = os.path.join(args.out, "train.log.jsonl")
+    ckpt = os.path.join(args.out, stage + ".pt")
     start, elapsed = 0, 0.0
-    if args.resume and os.path.exists(ckpt):
+    if os.path.exists(ckpt):
         c = torch.load(ckpt, map_location="cpu", weights_only=True)
-        nets.load_state_dict(c["nets"])
+        for n in names:
+            mine[n].load_state_dict(c["nets"][n])
+            ema[n].load_state_dict(c["ema"][n])
         opt.load_state_dict(c["opt"])
-        for m, v in zip(moments, c["moments"]):
-            m.m = v
-        if ema is not None:
-            ema.load_state_dict(c["ema"])
         start, elapsed = c["epoch"], c["elapsed"]
-    sample, y = load(args.cache, "train")
-    data = Batches(sample, y)
-    sample = sample[np.random.default_rng(0).permutation(len(y))[:4096]]
+    x, y = load(args.cache, "train")
+    data = Batches(x, y)
+    sample = x[np.random.default_rng(0).permutation(len(y))[:4096]]
     held = load(args.cache, "held-out") if rank == 0 else None
-    steps = len(data.y) // (args.batch * ranks)
-    phases = parse_plan(args.res)
-    res_of = [res_at(phases, (e + 0.5) / args.epochs) for e in range(args.epochs)]
-    total, warm = args.epochs * steps, args.warmup * steps
-    small = args.batch // 2
+    steps = len(y) // (args.batch * ranks)
+    shares = [s[4] for s in STITCHES]
 
-    done, begun = 0.0, time.time()
-    for epoch in range(start, args.epochs):
-        if done >= 1:
-            break
+    for epoch in range(start, epochs):
         t0 = time.time()
-        nets.train()
+        nets.eval()
+        for net in mine.values():
+            net.train(stage != "together")
         pick = random.Random(f"{args.seed}/{epoch}")       # the same on every rank
-        res = lambda: res_at(phases, done) if args.minutes else res_of[epoch]
-        ramp = 0.0
+        res = next(size for size, upto in phases if (epoch + 0.5) / epochs <= upto)
         sums = {}
         for step, (x, y) in enumerate(data.epoch(args.seed, epoch, args.batch, rank, ranks, res)):
             t = epoch * steps + step
-            lr = args.lr * (t / warm if t < warm else
-                            0.002 + 0.998 * (total - t) / (total - warm))
-            if args.minutes:
-                if done >= 1:
-                    break
-                lr = args.lr * (1 - done)
             for g in opt.param_groups:
-                g["lr"] = lr
-            ramp = min(1.0, max(0.0, (t / steps - 0.5) / 1.5))
-            shares = [0 if s[4] == 1 else s[4] for s in STITCHES]
-            drawn = pick.choices(range(len(shares) + 1), shares + [1 - sum(shares)])[0]
+                g["lr"] = rate(t, epochs * steps, args.warmup * steps, peak)
+            drawn = pick.choices(range(len(shares)), shares)[0]
             with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-                feats = {n: net.features(x) for n, net in nets.items() if n != "resnet-s"}
-                feats["resnet-s"] = nets["resnet-s"].features(x, args.own)
-                logits = {n: net.head(feats[n][-1]).float() for n, net in nets.items()}
-                teacher = logits["resnet-12w"].detach()
-                parts = {
-                    "resnet-12w": F.cross_entropy(logits["resnet-12w"], y, label_smoothing=args.smooth),
-                    "resnet-8": soft_loss(logits["resnet-8"], teacher, y, args.distil),
-                    "resnet-s": soft_loss(logits["resnet-s"], teacher, y, args.distil),
-                }
-                loss = sum(parts.values())
-                fresh = [m.batch(feats[a][i][:small], feats[b][j][:small])
-                         for m, (a, i, b, j, *_) in zip(moments, STITCHES)]
-                for k, (a, i, b, j, share, weight) in enumerate(STITCHES):
-                    if ramp == 0 or (share < 1 and k != drawn):
-                        continue
-                    w, bias = moments[k].solve(fresh[k])
-                    # resnet-8 is not asked to serve resnet-s's features: its
-                    # rest is too small to serve two masters, so only the
-                    # front of resnet-s learns from their stitch.
-                    given = a == "resnet-s"
-                    p = F.conv2d(feats[a][i][:small], w, bias)
-                    f = feats[b][j][:small].float()
-                    if given:
-                        f = f.detach()
-                        nets[b].requires_grad_(False)
-                    align = (p.float() - f).square().mean() / f.detach().var((0, 2, 3)).mean()
-                    out = nets[b].rest(p, j).float()
-                    nets[b].requires_grad_(True)
-                    path = soft_loss(out, teacher[:small], y[:small], args.distil)
-                    loss = loss + ramp * weight * (args.align * align + args.path * path)
-                    parts[f"align {a}.{i}>{b}.{j}"] = align
-                    parts[f"path {a}.{i}>{b}.{j}"] = path
+                loss, parts = LOSSES[stage](nets, teachers, x, y, args, drawn)
             opt.zero_grad(set_to_none=True)
             loss.backward()
             if dist is not None:
-                spent = (time.time() - begun) / 60 if rank == 0 else 0.0
-                flat = torch.cat([p.grad.reshape(-1) for p in params] + [m.reshape(-1) for m in fresh]
-                                 + [torch.tensor([spent * ranks])])
-                dist.all_reduce(flat)
-                flat.div_(ranks)
-                at = 0
-                for p in params:
-                    p.grad.copy_(flat[at:at + p.numel()].view_as(p))
-                    at += p.numel()
-                for k, m in enumerate(fresh):
-                    fresh[k] = flat[at:at + m.numel()].view_as(m)
-                    at += m.numel()
-                if args.minutes:      # rank 0's clock is everyone's
-                    done = float(flat[-1]) / args.minutes
-            elif args.minutes:
-                done = (time.time() - begun) / 60 / args.minutes
-            for m, v in zip(moments, fresh):
-                m.update(v)
+                average_over_ranks(dist, ranks, [p.grad for p in params])
             parts["gradient norm"] = torch.nn.utils.clip_grad_norm_(params, args.clip)
             opt.step()
-            if ema is not None:
-                d = min(args.ema, (1 + t) / (10 + t))
-                with torch.no_grad():
-                    for e, p in zip(ema.state_dict().values(), nets.state_dict().values()):
-                        if e.is_floating_point():
-                            e.lerp_(p, 1 - d)
-                        else:
-                            e.copy_(p)
+            average_weights(ema, mine, min(args.ema, (1 + t) / (10 + t)))
             for n, v in parts.items():
                 s = sums.setdefault(n, [0.0, 0])
                 s[0] += float(v.detach())
                 s[1] += 1
             if rank == 0 and step % 50 == 0:
-                print(f"epoch {epoch} step {step}/{steps} res {x.shape[-1]} lr {lr:.4f} "
+                print(f"{stage} epoch {epoch} step {step}/{steps} res {res} lr {opt.param_groups[0]['lr']:.4f} "
                       f"loss {float(loss.detach()):.3f} {time.time() - t0:.0f}s", flush=True)
         if dist is not None:      # running statistics: the mean over the ranks
-            bufs = [b for b in nets.buffers() if b.is_floating_point()]
-            flat = torch.cat([b.reshape(-1) for b in bufs])
-            dist.all_reduce(flat)
-            flat.div_(ranks)
-            at = 0
-            for b in bufs:
-                b.copy_(flat[at:at + b.numel()].view_as(b))
-                at += b.numel()
+            average_over_ranks(dist, ranks, [b for net in mine.values() for b in net.buffers()
+                                             if b.is_floating_point()])
         if rank == 0:
             elapsed += time.time() - t0
             settled = copy.deepcopy(ema)
-            settle(settled, sample[:4096 if done >= 1 or epoch + 1 == args.epochs else 1536])
-            row = {"epoch": epoch + 1, "of": args.epochs, "steps": step, "res": x.shape[-1], "lr": round(lr, 5),
+            if stage != "together":
+                settle(settled, sample[:4096 if epoch + 1 == epochs else 1536])
+            row = {"stage": stage, "epoch": epoch + 1, "of": epochs, "res": res,
+                   "lr": round(opt.param_groups[0]["lr"], 5),
                    "seconds": round(time.time() - t0, 1), "elapsed": round(elapsed, 1),
                    "loss": {n: round(s / k, 4) for n, (s, k) in sorted(sums.items())},
                    "held_out": {n: round(accuracy(net, *held), 4) for n, net in settled.items()}}
-            save(ckpt, {"nets": nets.state_dict(), "ema": ema.state_dict(),
-                        "settled": settled.state_dict(), "opt": opt.state_dict(),
-                        "moments": [m.m for m in moments], "epoch": epoch + 1, "elapsed": elapsed})
-            with open(log, "a") as f:
+            state = lambda d: {n: net.state_dict() for n, net in d.items()}
+            save(ckpt, {"nets": state(mine), "ema": state(ema), "settled": state(settled),
+                        "opt": opt.state_dict(), "epoch": epoch + 1, "elapsed": elapsed})
+            with open(os.path.join(args.out, "train.log.jsonl"), "a") as f:
                 f.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
         if dist is not None:
             dist.barrier()
+    if dist is not None:
+        dist.destroy_process_group()
+
+
+@torch.no_grad()
+def average_weights(ema, nets, decay):
+    for n in nets:
+        for e, p in zip(ema[n].state_dict().values(), nets[n].state_dict().values()):
+            if e.is_floating_point():
+                e.lerp_(p, 1 - decay)
+            else:
+                e.copy_(p)
 
 
 def save(path, obj):
@@ -462,18 +423,18 @@ def save(path, obj):
 def settle(nets, x):
     """Batch-norm statistics of averaged weights: not the average of the
     statistics, so they are measured anew on training images."""
-    for m in nets.modules():
-        if isinstance(m, Norm):
-            m.reset_running_stats()
-            m.train()
+    norms = [m for net in nets.values() for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in norms:
+        m.reset_running_stats()
+        m.train()
     for n, at in enumerate(range(0, len(x), 256)):
         b = normalise(np.ascontiguousarray(x[at:at + 256].transpose(0, 3, 1, 2)))
-        for m in nets.modules():
-            if isinstance(m, Norm):
-                m.momentum = 1 / (n + 1)
+        for m in norms:
+            m.momentum = 1 / (n + 1)
         for net in nets.values():
             net(b)
-    nets.eval()
+    for net in nets.values():
+        net.eval()
 
 
 @torch.no_grad()
@@ -490,29 +451,32 @@ def accuracy(net, x, y):
 def train(args):
     decode(args.data, args.cache)
     os.makedirs(args.out, exist_ok=True)
-    if not args.resume:
-        for f in ("checkpoint.pt", "train.log.jsonl"):
-            if os.path.exists(os.path.join(args.out, f)):
-                sys.exit(f"{args.out} holds a run already: give --resume or another --out")
-    args.rendezvous = os.path.join(tempfile.mkdtemp(), "rendezvous")
-    if args.procs == 1:
-        return worker(0, 1, args)
-    torch.multiprocessing.spawn(worker, (args.procs, args), nprocs=args.procs)
+    if not args.resume and os.path.exists(os.path.join(args.out, "train.log.jsonl")):
+        sys.exit(f"{args.out} holds a run already: give --resume or another --out")
+    args.rendezvous = os.path.join(tempfile.mkdtemp(), "rendezvous-")
+    for stage in STAGES:
+        if args.procs == 1:
+            worker(0, 1, args, stage)
+        else:
+            torch.multiprocessing.spawn(worker, (args.procs, args, stage), nprocs=args.procs)
 
 
 # ------------------------------------------------------------------ export
 
 def load_trained(out):
-    nets = build()
-    c = torch.load(os.path.join(out, "checkpoint.pt"), map_location="cpu", weights_only=True)
-    nets.load_state_dict(c["settled"])
-    return nets.eval(), c["epoch"]
+    nets, epochs = build(), {}
+    for stage, (names, *_) in STAGES.items():
+        c = torch.load(os.path.join(out, stage + ".pt"), map_location="cpu", weights_only=True)
+        for n in names:
+            nets[n].load_state_dict(c["settled"][n])
+            epochs[n] = c["epoch"]
+    return nets.eval(), epochs
 
 
 def export(args):
     import onnx
-    nets, epoch = load_trained(args.out)
-    print(f"checkpoint of epoch {epoch}")
+    nets, epochs = load_trained(args.out)
+    print(f"checkpoints of epochs {epochs}")
     for name, net in nets.items():
         path = os.path.join(args.to, name + ".onnx")
         net = copy.deepcopy(net).to(memory_format=torch.contiguous_format).eval()
@@ -603,30 +567,20 @@ def main():
                        help="tar of train/CLASS/*.jpg and test/CLASS/*.jpg")
         p.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), "stitchkit-cifar10"),
                        help="folder for the decoded images")
-    p = sub.add_parser("train", help="train the three anchors together")
+    p = sub.add_parser("train", help="train resnet-8, the other two, then their stitches")
     common(p)
-    p.add_argument("--out", required=True, help="folder for checkpoint.pt and train.log.jsonl")
+    p.add_argument("--out", required=True, help="folder for a checkpoint per stage and train.log.jsonl")
     p.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
-    p.add_argument("--epochs", type=int, default=40)
-    p.add_argument("--minutes", type=float,
-                   help="end after so many minutes: the rate (from --lr) and the image sizes then "
-                        "follow the clock, not the epochs")
     p.add_argument("--procs", type=int, default=2, help="data-parallel processes")
     p.add_argument("--threads", type=int, default=1, help="threads of each process")
     p.add_argument("--batch", type=int, default=64, help="images per process and step")
-    p.add_argument("--lr", type=float, default=0.15, help="peak rate; linear warm-up, then linear decay")
-    p.add_argument("--warmup", type=float, default=2, help="epochs of warm-up")
+    p.add_argument("--warmup", type=float, default=1.5, help="epochs of warm-up of every stage")
     p.add_argument("--wd", type=float, default=5e-4, help="weight decay of convolution and linear weights")
     p.add_argument("--clip", type=float, default=5.0, help="largest gradient norm")
-    p.add_argument("--res", default="20:0.2,24:0.5,32:1", help="image sizes, each up to a share of the run")
-    p.add_argument("--smooth", type=float, default=0.05, help="label smoothing of the largest anchor")
+    p.add_argument("--smooth", type=float, default=0.05, help="label smoothing where no teacher softens them")
     p.add_argument("--distil", type=float, default=0.5, help="share of soft labels")
-    p.add_argument("--align", type=float, default=0.1, help="weight of the feature alignment")
-    p.add_argument("--path", type=float, default=0.5, help="weight of the stitched paths")
-    p.add_argument("--own", type=float, default=0.3,
-                   help="share of resnet-s's own gradient that reaches the front it lends to stitches")
+    p.add_argument("--path", type=float, default=1.0, help="weight of the stitched paths")
     p.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights")
-    p.add_argument("--moment-decay", type=float, default=0.95)
     p.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True,
                    help="bfloat16 autocast")
     p.add_argument("--seed", type=int, default=1)

@@ -54,6 +54,10 @@ tests/cross.sh "${bundles[@]}"
 step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
 
+step "a board file from counted instructions"
+CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" profile --board qemu-m4 --test "${bundles[-1]}" --out "$target_dir/bundles/qemu-m4.toml"
+"$stitchkit" select "${bundles[-1]}" --board "$target_dir/bundles/qemu-m4.toml"
+
 step "firmware of real boards, and their loop under QEMU"
 (cd examples/firmware/common && CARGO_TARGET_DIR="$target_dir/boards" cargo test -q)
 CARGO_TARGET_DIR="$target_dir/boards" tests/examples.sh "${bundles[0]}"

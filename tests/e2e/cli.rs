@@ -208,6 +208,22 @@ fn select_never_exceeds_the_memory_and_says_3_when_nothing_fits() {
 }
 
 #[test]
+fn a_board_file_predicts_and_limits() {
+    let board = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/boards/nrf52840.toml");
+    let choice = |limits: &[&str]| {
+        let arguments = [&["select", path(bundle()), "--board", path(&board), "--json"], limits].concat();
+        let report: Value = serde_json::from_slice(&stitchkit(&arguments).stdout).expect("JSON");
+        (report["plan"].as_u64(), report["predicted_latency_us"].as_u64().expect("a board predicts"))
+    };
+    let (best, best_us) = choice(&[]);
+    let (faster, faster_us) = choice(&["--latency", &format!("{best_us}us")]);
+    assert!(faster < best && faster_us < best_us, "the margin leaves no room for plan {best:?}: {faster:?}");
+    assert!(failure(3, &["select", path(bundle()), "--board", path(&board), "--latency", "1us"]).contains("fastest plan"));
+    assert!(failure(1, &["select", path(bundle()), "--board", "no-such-board.toml"]).contains("no-such-board.toml"));
+    failure(2, &["select", path(bundle()), "--board", path(&board), "--latency", "1ms", "--clock", "1MHz"]);
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     failure(2, &["export", path(&digits())]);
     assert!(failure(1, &["export", path(&digits()), "--out", "absent/b.stk"]).contains("absent/b.stk"));

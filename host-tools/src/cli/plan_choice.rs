@@ -2,20 +2,23 @@
 
 use anyhow::{anyhow, bail};
 use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
 use stitchkit_runtime::board::SystemClock;
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
-use stitchkit_runtime::select::{self, Choice, Limits, Speed};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
+use stitchkit_runtime::profile::BoardProfile;
+use stitchkit_runtime::select::{self, Choice, Limits, Predict, Speed};
 
+use stitchkit::board::Board;
 use stitchkit::infer::Backend;
 
 use super::LimitsNotMet;
 use super::units;
 
 /// Limits on memory and time, and the speed to predict with.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct LimitOptions {
-    /// Arena bytes available, e.g. 64KiB.
+    /// Arena bytes available, e.g. 64KiB; default: as much as the board of `--board` has, else no limit.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub memory: Option<u64>,
     /// Time one inference may take, e.g. 30ms.
@@ -24,38 +27,85 @@ pub struct LimitOptions {
     /// Predict times for a Cortex-M4 at this clock, one instruction per cycle; without it this machine is measured.
     #[arg(long, value_name = "HZ", value_parser = units::frequency, requires = "latency")]
     pub clock: Option<u64>,
+    /// Predict times for the board of this file, see `stitchkit profile`; its memory is the limit unless `--memory` is given.
+    #[arg(long, value_name = "FILE", conflicts_with = "clock")]
+    pub board: Option<PathBuf>,
     /// Reserve kept below the time limit, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=90))]
     pub margin: u8,
 }
 
-impl LimitOptions {
+/// Limits, and what predicts the times that are held against them.
+#[derive(Debug, Clone)]
+pub struct Rule {
     /// The limits as the runtime takes them.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            ram_bytes: self.memory.map_or(u32::MAX, |b| u32::try_from(b).unwrap_or(u32::MAX)),
-            deadline_us: self.latency.map(|t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX)),
-            margin_percent: self.margin,
+    pub limits: Limits,
+    /// Knows nothing where no time limit asks for it and no board is named.
+    pub latency: Latency,
+}
+
+/// Where predicted times come from.
+#[derive(Debug, Clone)]
+pub enum Latency {
+    /// Nowhere.
+    Unknown,
+    /// A speed, stated or measured on this machine.
+    Speed(Speed),
+    /// A board file.
+    Board(Box<BoardProfile>),
+}
+
+impl Predict for Latency {
+    fn plan_us(&self, bundle: &Bundle<'_>, plan: &Plan<'_>) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::Speed(speed) => speed.plan_us(bundle, plan),
+            Self::Board(profile) => profile.plan_us(bundle, plan),
         }
     }
+}
 
-    /// The speed to predict with: stated, or measured on this machine; `None` where no time limit asks for it.
-    pub fn speed(&self, bundle: &Bundle<'_>) -> anyhow::Result<Option<Speed>> {
+impl LimitOptions {
+    /// Reads the board file, or measures this machine if a time limit asks for it.
+    ///
+    /// # Errors
+    /// A board file that cannot be used, a machine that cannot be measured.
+    pub fn rule(&self, bundle: &Bundle<'_>) -> anyhow::Result<Rule> {
+        let latency = self.latency(bundle)?;
+        let board_bytes = match &latency {
+            Latency::Board(profile) => profile.ram_bytes,
+            Latency::Unknown | Latency::Speed(_) => u32::MAX,
+        };
+        let limits = Limits {
+            ram_bytes: self.memory.map_or(board_bytes, |b| u32::try_from(b).unwrap_or(u32::MAX)),
+            deadline_us: self.latency.map(|t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX)),
+            margin_percent: self.margin,
+        };
+        Ok(Rule { limits, latency })
+    }
+
+    fn latency(&self, bundle: &Bundle<'_>) -> anyhow::Result<Latency> {
+        if let Some(file) = &self.board {
+            return Ok(Latency::Board(Box::new(Board::read(file)?.profile)));
+        }
         if self.latency.is_none() {
-            return Ok(None);
+            return Ok(Latency::Unknown);
         }
         if let Some(hertz) = self.clock {
-            return Ok(Some(Speed { cost_per_second: hertz }));
+            return Ok(Latency::Speed(Speed { cost_per_second: hertz }));
         }
         let mut arena = AlignedBytes::new(largest_arena(bundle));
         let speed = select::probe(bundle, arena.as_mut_slice(), &mut SystemClock::default())?;
-        Ok(Some(speed))
+        Ok(Latency::Speed(speed))
     }
 
     /// The plan these limits get.
+    ///
+    /// # Errors
+    /// As [`Self::rule`], and limits that no plan meets.
     pub fn choose(&self, bundle: &Bundle<'_>) -> anyhow::Result<Choice> {
-        let speed = self.speed(bundle)?;
-        select::select(bundle, self.limits(), speed).map_err(|e| anyhow!(LimitsNotMet(e.to_string())))
+        let rule = self.rule(bundle)?;
+        select::select(bundle, rule.limits, rule.latency).map_err(|e| anyhow!(LimitsNotMet(e.to_string())))
     }
 }
 

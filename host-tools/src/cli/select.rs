@@ -8,7 +8,7 @@ use stitchkit_runtime::select::{Predict, Verdict, judge};
 
 use super::Ui;
 use super::bundle_file::BundleFile;
-use super::plan_choice::LimitOptions;
+use super::plan_choice::{LimitOptions, Rule};
 use stitchkit::report::table::{Align, Table, percent, ppm_share};
 
 /// Arguments of `stitchkit select`.
@@ -49,15 +49,14 @@ impl Command {
         let file = BundleFile::read(&self.bundle)?;
         let loaded = file.load()?;
         let bundle = loaded.bundle;
-        let limits = self.limits.limits();
-        let speed = self.limits.speed(&bundle)?;
-        let choice = stitchkit_runtime::select::select(&bundle, limits, speed);
+        let Rule { limits, latency } = self.limits.rule(&bundle)?;
+        let choice = stitchkit_runtime::select::select(&bundle, limits, &latency);
         let chosen = choice.as_ref().ok().map(|c| c.plan);
         let rows: Vec<Row> = (0..bundle.plan_count())
             .filter_map(|id| bundle.plan(id).map(|plan| (id, plan)))
             .map(|(id, plan)| {
-                let verdict = verdict(chosen, id, judge(&bundle, &plan, limits, speed));
-                row(id, &plan, speed.plan_us(&bundle, &plan), verdict)
+                let verdict = verdict(chosen, id, judge(&bundle, &plan, limits, &latency));
+                row(id, &plan, latency.plan_us(&bundle, &plan), verdict)
             })
             .collect();
         let plan = chosen.and_then(|id| bundle.plan(id));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Recipe of the `cifar10-resnet` family: three residual networks for 32x32
-images that are trained together so that they can be stitched.
+images that are trained to be stitched.
 
     recipe.py train     --out RUN     train, one checkpoint per epoch in RUN
     recipe.py export    --out RUN     write the three ONNX files
@@ -19,7 +19,6 @@ import argparse
 import copy
 import io
 import json
-import math
 import os
 import random
 import sys

@@ -218,7 +218,9 @@ fn a_board_file_predicts_and_limits() {
     let (best, best_us) = choice(&[]);
     let (faster, faster_us) = choice(&["--latency", &format!("{best_us}us")]);
     assert!(faster < best && faster_us < best_us, "the margin leaves no room for plan {best:?}: {faster:?}");
-    assert!(failure(3, &["select", path(bundle()), "--board", path(&board), "--latency", "1us"]).contains("fastest plan"));
+    assert!(
+        failure(3, &["select", path(bundle()), "--board", path(&board), "--latency", "1us"]).contains("fastest plan")
+    );
     assert!(failure(1, &["select", path(bundle()), "--board", "no-such-board.toml"]).contains("no-such-board.toml"));
     failure(2, &["select", path(bundle()), "--board", path(&board), "--latency", "1ms", "--clock", "1MHz"]);
 }

@@ -11,5 +11,5 @@ run export models/digits --out digits.stk
 run inspect digits.stk
 run eval digits.stk --data models/digits/digits.npz
 run run digits.stk --input models/digits/sample.png
-run select digits.stk --memory 4KiB
+run select digits.stk --memory 5KiB
 run verify digits.stk

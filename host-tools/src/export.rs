@@ -145,7 +145,6 @@ pub fn check_operators(family: &Family) -> Result<(), ExportError> {
 /// # Errors
 /// [`ExportError`] from whichever step failed; nothing is written.
 pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Export, ExportError> {
-    check_operators(family)?;
     let (space, study) = study_all(family, request, watch)?;
     let mut outcomes = outcomes(&study);
     choose(&mut outcomes, family.anchors.len(), request.keep);
@@ -198,6 +197,7 @@ pub fn export_for(
 }
 
 fn study_all(family: &Family, request: Request, watch: Watch<'_>) -> Result<(Space, Study), ExportError> {
+    check_operators(family)?;
     let space = space::enumerate(family)?;
     let settings = Settings { options: request.options, stitch_noise: request.stitch_noise };
     let study = study(family, &space, &space.candidates, settings, None, watch)?;

@@ -1,38 +1,15 @@
 //! The command as a user meets it: the digits family from ONNX to a verified bundle, and what happens with broken input.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use common::{failure, json, path, stitchkit};
 use serde_json::Value;
-
-fn stitchkit(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_stitchkit")).args(arguments).output().expect("the command starts")
-}
-
-fn json(arguments: &[&str]) -> Value {
-    let output = stitchkit(&[arguments, &["--json"]].concat());
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let value: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
-    assert_eq!(value["schema_version"], 1);
-    value
-}
-
-/// Runs a command that must fail with this exit code; returns what it said.
-fn failure(code: i32, arguments: &[&str]) -> String {
-    let output = stitchkit(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(!said.contains("panicked"), "{said}");
-    said
-}
 
 fn digits() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits")
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
 }
 
 /// The digits bundle, exported once for all tests.

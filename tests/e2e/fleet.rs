@@ -1,32 +1,15 @@
 //! Planning for boards as a user meets it: export and plan for several boards, assemble under limits, write the page.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use common::{failure, json, path, stitchkit};
 use serde_json::Value;
 use stitchkit::board::{Board, Method, Origin};
 use stitchkit_runtime::profile::{BoardProfile, LatencyModel};
 use tempfile::TempDir;
-
-fn stitchkit(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_stitchkit")).args(arguments).output().expect("the command starts")
-}
-
-fn json(arguments: &[&str]) -> Value {
-    let output = stitchkit(&[arguments, &["--json"]].concat());
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("one JSON document")
-}
-
-/// Runs a command that must fail with this exit code; returns what it said.
-fn failure(code: i32, arguments: &[&str]) -> String {
-    let output = stitchkit(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(!said.contains("panicked"), "{said}");
-    said
-}
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -34,10 +17,6 @@ fn repository() -> PathBuf {
 
 fn digits() -> String {
     repository().join("models/digits").to_str().expect("a path in UTF-8").to_owned()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
 }
 
 /// A file of a Cortex-M4 board at 25 MHz with this memory.
@@ -59,7 +38,7 @@ fn board(folder: &Path, name: &str, ram_bytes: u32, flash_bytes: u32) -> String 
     };
     let file = folder.join(format!("{name}.toml"));
     board.write(&file).expect("a board file");
-    text(&file).to_owned()
+    path(&file).to_owned()
 }
 
 /// A bundle for two boards with what the export said, made once.
@@ -74,13 +53,13 @@ fn served() -> &'static (TempDir, Value) {
             "export",
             &digits(),
             "--out",
-            text(&out),
+            path(&out),
             "--board",
             &small,
             "--board",
             &large,
             "--report-data",
-            text(&data),
+            path(&data),
         ]);
         (folder, report)
     })
@@ -91,7 +70,7 @@ fn an_export_for_boards_holds_exactly_the_plans_they_run() {
     let (folder, report) = served();
     let boards = report["boards"].as_array().unwrap();
     let mut run: Vec<u64> = boards.iter().map(|b| b["pick"]["stitch"].as_u64().unwrap()).collect();
-    let inspected = json(&["inspect", text(&folder.path().join("b.stk"))]);
+    let inspected = json(&["inspect", path(&folder.path().join("b.stk"))]);
     let mut held: Vec<u64> =
         inspected["plans"].as_array().unwrap().iter().map(|p| p["stitch"].as_u64().unwrap()).collect();
     run.sort_unstable();
@@ -112,12 +91,12 @@ fn boards_that_cannot_be_served_are_named_together_and_nothing_is_written() {
     let out = folder.path().join("b.stk");
     let late = format!("{fine},latency=10us");
     let said =
-        failure(3, &["export", &digits(), "--out", text(&out), "--board", &fine, "--board", &tiny, "--board", &late]);
+        failure(3, &["export", &digits(), "--out", path(&out), "--board", &fine, "--board", &tiny, "--board", &late]);
     for words in ["2 of 3 boards", "tiny: `digits-s` comes nearest", "512 allowed", "fine 10us:", "deadline of 10 us"] {
         assert!(said.contains(words), "`{words}` is missing in: {said}");
     }
     assert!(!out.exists());
-    let absent = failure(1, &["export", &digits(), "--out", text(&out), "--board", "a.toml", "--board", "b.toml"]);
+    let absent = failure(1, &["export", &digits(), "--out", path(&out), "--board", "a.toml", "--board", "b.toml"]);
     assert!(absent.contains("a.toml") && absent.contains("b.toml"), "{absent}");
 }
 
@@ -127,23 +106,23 @@ fn a_fleet_is_planned_as_select_would_and_takes_measurements() {
     let bundle = folder.path().join("b.stk");
     let measured = folder.path().join("measured.jsonl");
     std::fs::write(&measured, "{\"board\": \"large\", \"plan\": 1, \"latency_us\": 1234.5}\n").unwrap();
-    let large = text(&folder.path().join("large.toml")).to_owned();
+    let large = path(&folder.path().join("large.toml")).to_owned();
     let report =
-        json(&["fleet", text(&bundle), "--board", &large, "--memory", "2KiB,8KiB", "--measured", text(&measured)]);
+        json(&["fleet", path(&bundle), "--board", &large, "--memory", "2KiB,8KiB", "--measured", path(&measured)]);
     let rows = report["rows"].as_array().unwrap();
     for (row, memory) in rows.iter().zip(["2KiB", "8KiB"]) {
-        let selected = json(&["select", text(&bundle), "--memory", memory]);
+        let selected = json(&["select", path(&bundle), "--memory", memory]);
         assert_eq!(row["pick"]["plan"], selected["plan"], "{memory}");
     }
     assert_eq!((&rows[0]["measured_us"], rows[1]["measured_us"].as_f64()), (&Value::Null, Some(1234.5)));
-    assert!(failure(3, &["fleet", text(&bundle), "--board", &large, "--latency", "1us"]).contains("1 of 1 rows"));
+    assert!(failure(3, &["fleet", path(&bundle), "--board", &large, "--latency", "1us"]).contains("1 of 1 rows"));
     // Instruction counts of an emulated board of another name, at one per cycle of 25 MHz.
     std::fs::write(&measured, "{\"board\": \"mps2-an386\", \"plan\": 0, \"instructions\": 50000}\n").unwrap();
-    let renamed = format!("large={}", text(&measured));
-    let report = json(&["fleet", text(&bundle), "--board", &large, "--memory", "2KiB", "--measured", &renamed]);
+    let renamed = format!("large={}", path(&measured));
+    let report = json(&["fleet", path(&bundle), "--board", &large, "--memory", "2KiB", "--measured", &renamed]);
     assert_eq!(report["rows"][0]["measured_us"].as_f64(), Some(2000.0));
     std::fs::write(&measured, "{\"board\": \"large\"}\n").unwrap();
-    assert!(failure(1, &["fleet", text(&bundle), "--board", &large, "--measured", text(&measured)]).contains("line 1"));
+    assert!(failure(1, &["fleet", path(&bundle), "--board", &large, "--measured", path(&measured)]).contains("line 1"));
 }
 
 #[test]
@@ -152,7 +131,7 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
     let (cache, out) = (folder.path().join("cache.json"), folder.path().join("b.stk"));
     let family = digits();
     let assemble = |limits: &[&str]| {
-        let fixed = ["assemble", &family, "--cache", text(&cache), "--out", text(&out)];
+        let fixed = ["assemble", &family, "--cache", path(&cache), "--out", path(&out)];
         json(&[&fixed[..], limits].concat())
     };
     let first = assemble(&["--memory", "5KiB", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"]);
@@ -163,7 +142,7 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
     );
     assert!(chosen["latency_us"].as_u64() <= Some(18_000) && chosen["evaluated"].as_f64() >= Some(0.95), "{chosen}");
     assert_eq!(chosen["flash_bytes"].as_u64(), Some(std::fs::metadata(&out).unwrap().len()));
-    let inspected = json(&["inspect", text(&out)]);
+    let inspected = json(&["inspect", path(&out)]);
     assert_eq!(inspected["plans"].as_array().unwrap().len(), 1);
     assert_eq!(inspected["plans"][0]["path"], chosen["path"]);
     assert!((inspected["plans"][0]["accuracy"].as_f64().unwrap() - chosen["evaluated"].as_f64().unwrap()).abs() < 1e-6);
@@ -178,12 +157,12 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
     let limits = ["--memory", "5KiB", "--latency", "20ms", "--flash", "60KiB", "--min-accuracy", "0.95"];
     assert_eq!(assemble(&limits)["chosen"], *chosen);
     assert_eq!(std::fs::read(&out).unwrap(), bytes);
-    let alone = [&["assemble", &family, "--cache", "none", "--out", text(&out)][..], &limits].concat();
+    let alone = [&["assemble", &family, "--cache", "none", "--out", path(&out)][..], &limits].concat();
     json(&alone);
     assert_eq!(std::fs::read(&out).unwrap(), bytes);
-    json(&["verify", text(&out)]);
+    json(&["verify", path(&out)]);
 
-    let said = failure(3, &["assemble", &family, "--cache", text(&cache), "--memory", "1000B"]);
+    let said = failure(3, &["assemble", &family, "--cache", path(&cache), "--memory", "1000B"]);
     assert!(said.contains("`digits-s` on 8x8 comes nearest") && said.contains("1,000 allowed"), "{said}");
 }
 
@@ -191,17 +170,17 @@ fn assemble_meets_its_limits_and_remembers_what_it_measured() {
 fn fewer_classes_and_smaller_images_are_assembled_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, out) = (folder.path().join("cache.json"), folder.path().join("b.stk"));
-    let fixed = ["assemble", &digits(), "--cache", text(&cache), "--out", text(&out)].map(str::to_owned);
+    let fixed = ["assemble", &digits(), "--cache", path(&cache), "--out", path(&out)].map(str::to_owned);
     let fixed: Vec<&str> = fixed.iter().map(String::as_str).collect();
     let report = json(&[&fixed[..], &["--classes", "3,8,5", "--input-sizes", "8,6"]].concat());
     let sizes: Vec<&Value> = report["options"].as_array().unwrap().iter().map(|o| &o["input"][0]).collect();
     assert!(sizes.contains(&&Value::from(8)) && sizes.contains(&&Value::from(6)));
     assert!(report["chosen"]["evaluated"].as_f64() > Some(0.9), "{}", report["chosen"]);
     assert!(report["chosen"]["evaluation_images"].as_u64() < Some(250), "images of three classes only");
-    let inspected = json(&["inspect", text(&out)]);
+    let inspected = json(&["inspect", path(&out)]);
     assert_eq!(inspected["labels"], serde_json::json!(["3", "8", "5"]));
     assert_eq!(inspected["output_shape"], serde_json::json!([1, 1, 3]));
-    json(&["verify", text(&out)]);
+    json(&["verify", path(&out)]);
     assert!(failure(1, &[&fixed[..], &["--classes", "3,x"]].concat()).contains("no class x"));
     assert!(failure(1, &[&fixed[..], &["--input-sizes", "1"]].concat()).contains("smaller than its window"));
 }
@@ -210,7 +189,7 @@ fn fewer_classes_and_smaller_images_are_assembled_and_verified() {
 fn stitches_are_evaluated_and_plotted_and_a_broken_cache_is_no_obstacle() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache.json");
-    let evaluate = ["stitches", &digits(), "--evaluate", "--cache", text(&cache)].map(str::to_owned);
+    let evaluate = ["stitches", &digits(), "--evaluate", "--cache", path(&cache)].map(str::to_owned);
     let evaluate: Vec<&str> = evaluate.iter().map(String::as_str).collect();
     let first = json(&evaluate);
     assert!(first["stitches"].as_array().unwrap().iter().all(|s| s["accuracy"].as_f64() > Some(0.5)));
@@ -244,9 +223,9 @@ fn the_page_holds_every_network_and_loads_nothing() {
         format!("{{\"inference\":{i},\"deadline_us\":900,\"plan\":0,\"predicted_us\":700,\"observed_us\":710}}\n")
     };
     std::fs::write(&trace, (0..5).map(line).collect::<String>()).unwrap();
-    let small = format!("{},latency=30ms", text(&folder.path().join("small.toml")));
+    let small = format!("{},latency=30ms", path(&folder.path().join("small.toml")));
     let data = folder.path().join("b.json");
-    let report = json(&["report", text(&data), "--html", text(&page), "--board", &small, "--trace", text(&trace)]);
+    let report = json(&["report", path(&data), "--html", path(&page), "--board", &small, "--trace", path(&trace)]);
     assert_eq!((&report["boards"], &report["traces"], &report["kept"]), (&1.into(), &1.into(), &2.into()));
     let html = std::fs::read_to_string(&page).unwrap();
     let start = html.find("id=\"data\">").unwrap() + "id=\"data\">".len();
@@ -259,8 +238,8 @@ fn the_page_holds_every_network_and_loads_nothing() {
     assert!(!without_namespace.contains("http:") && !without_namespace.contains("https:"));
 
     let bundle = folder.path().join("b.stk");
-    let from_bundle = json(&["report", text(&bundle), "--html", text(&page)]);
+    let from_bundle = json(&["report", path(&bundle), "--html", path(&page)]);
     assert_eq!((&from_bundle["networks"], &from_bundle["kept"]), (&2.into(), &2.into()));
     std::fs::write(&trace, "{}\n").unwrap();
-    assert!(failure(1, &["report", text(&data), "--html", text(&page), "--trace", text(&trace)]).contains("line 1"));
+    assert!(failure(1, &["report", path(&data), "--html", path(&page), "--trace", path(&trace)]).contains("line 1"));
 }

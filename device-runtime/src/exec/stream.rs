@@ -14,8 +14,8 @@ mod pieces;
 use core::fmt;
 
 use super::dispatch::run_with;
-use super::{ARENA_ALIGN, ExecError, NoObserver, Observer, StepReport, find_plan};
-use crate::bundle::{Bundle, Plan, StreamedBundle};
+use super::{ARENA_ALIGN, ExecError, NoObserver, Observer, StepReport, check_alignment, find_plan, input_of};
+use crate::bundle::{Bundle, Plan, Route, StreamedBundle};
 use crate::kernels::{Isa, ShapeError};
 use crate::storage::{Source, StorageError};
 use load::{Loaded, load, loaded};
@@ -130,12 +130,8 @@ impl<'a, 'b, S: Source> StreamExecutor<'a, 'b, S> {
         memory: StreamMemory<'a>,
         isa: Isa,
     ) -> Result<Self, StreamError> {
-        if memory.arena.as_ptr().align_offset(ARENA_ALIGN) != 0 {
-            return Err(ExecError::ArenaMisaligned.into());
-        }
-        if memory.window.as_ptr().align_offset(ARENA_ALIGN) != 0 {
-            return Err(StreamError::WindowMisaligned);
-        }
+        check_alignment(memory.arena)?;
+        check_alignment(memory.window).map_err(|_| StreamError::WindowMisaligned)?;
         let record = check_memory::<S>(bundle.bundle(), plan, &memory)?;
         Ok(Self { bundle, source, plan: record, index: plan, memory, isa })
     }
@@ -178,10 +174,7 @@ impl<'a, 'b, S: Source> StreamExecutor<'a, 'b, S> {
     /// # Errors
     /// [`ExecError::Changed`] if the records were modified after they were checked.
     pub fn input(&mut self) -> Result<&mut [i8], StreamError> {
-        let start = self.plan.input_offset as usize;
-        let end = start.checked_add(self.bundle.bundle().meta().input.len()).ok_or(ExecError::Changed)?;
-        let bytes = self.memory.arena.get_mut(start..end).ok_or(ExecError::Changed)?;
-        Ok(bytemuck::cast_slice_mut(bytes))
+        Ok(input_of(self.bundle.bundle(), &Route::from(&self.plan), self.memory.arena)?)
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.

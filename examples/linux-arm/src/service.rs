@@ -4,7 +4,6 @@
 //! Threads that answer take a [`View`] and use it until [`Service::version`] changes; so a reload or a move under memory
 //! pressure never touches an inference under way.
 
-mod choice;
 mod engine;
 mod generation;
 mod metrics;
@@ -16,7 +15,6 @@ mod watch;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use choice::choose;
 pub use engine::{Engine, Question};
 pub use generation::Generation;
 pub use metrics::Metrics;

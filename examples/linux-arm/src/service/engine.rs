@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use stitchkit_runtime::bundle::Bundle;
-use stitchkit_runtime::select::{Choice, Limits};
+use stitchkit_runtime::select::{Choice, Limits, select};
 
-use super::{Refusal, Service, View, choose};
+use super::{Refusal, Service, View};
 use crate::answer::{self, Answer};
 use crate::args::RawFormat;
 use crate::failure::Failure;
@@ -108,9 +108,9 @@ impl<'b> Engine<'b> {
         };
         let times = &self.view.generation.times;
         let left_us = deadline_us.map(|us| us.saturating_sub(queue_us));
-        choose(self.bundle, limits(left_us), times).map_err(|miss| {
+        select(self.bundle, limits(left_us), times).map_err(|miss| {
             times.note_none();
-            match choose(self.bundle, limits(deadline_us), times) {
+            match select(self.bundle, limits(deadline_us), times) {
                 Ok(_) => Refusal::Late(miss),
                 Err(miss) => Refusal::Deadline(miss),
             }

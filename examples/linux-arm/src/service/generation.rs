@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stitchkit_runtime::bundle::{Bundle, Plan};
-use stitchkit_runtime::select::{Limits, SelectError};
+use stitchkit_runtime::select::{Limits, SelectError, select};
 
+use super::Refusal;
 use super::times::{Measured, Times};
-use super::{Refusal, choose};
 use crate::args::ServiceArgs;
 use crate::bundle_file::BundleFile;
 use crate::failure::Failure;
@@ -111,10 +111,10 @@ fn count_of(plan: &Plan<'_>, before: Option<&Generation>) -> PlanCount {
 
 /// The plan inside the limits, then the one chosen with less memory than it takes, and so on.
 fn rungs(bundle: &Bundle<'_>, limits: Limits, times: &Times) -> Result<Vec<Rung>, SelectError> {
-    let first = choose(bundle, limits, times)?;
+    let first = select(bundle, limits, times)?;
     let mut rungs = vec![Rung { ram_bytes: limits.ram_bytes, plan: first.plan }];
     let mut arena_bytes = first.arena_bytes;
-    while let Ok(next) = choose(bundle, Limits { ram_bytes: arena_bytes.saturating_sub(1), ..limits }, times) {
+    while let Ok(next) = select(bundle, Limits { ram_bytes: arena_bytes.saturating_sub(1), ..limits }, times) {
         rungs.push(Rung { ram_bytes: next.arena_bytes, plan: next.plan });
         arena_bytes = next.arena_bytes;
     }

@@ -3,12 +3,16 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, portable)");
+    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, neon, portable)");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     if has_arm_dsp() {
         println!("cargo::rustc-cfg=arm_dsp");
     } else if architecture == "arm" || architecture == "x86_64" {
         println!("cargo::rustc-cfg=portable");
+    }
+    let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    if architecture == "aarch64" && features.split(',').any(|feature| feature == "neon") {
+        println!("cargo::rustc-cfg=neon");
     }
     if std::env::var("TARGET").is_ok_and(|target| target.starts_with("thumbv8m.main-")) {
         println!("cargo::rustc-cfg=arm_v8m");

@@ -6,7 +6,8 @@
 #
 # FILE holds raw int8 inputs, one after another; without it, inputs are cut from the bundle's own bytes. Prints one PASS or FAIL
 # line per target, backend and plan, the sizes of the programs, and a summary. Then runs the tests of `serve` and `stream`
-# against the program of each target, the static ones included. Exit status 0 if all pass, 1 if any fails, 2 if nothing could
+# against the program of each target, the static ones included, and the kernels' conformance cases on emulated processors with
+# and without the instructions that are looked for at run time. Exit status 0 if all pass, 1 if any fails, 2 if nothing could
 # be run.
 #
 # Environment:
@@ -123,6 +124,21 @@ check_service() {
     fi
 }
 
+# The conformance cases and random convolutions through every kernel variant that an emulated processor runs.
+check_kernels() {
+    local emulator=$1 target=$2 processor=$3 sysroot=$4 variable log=$work/out/kernels
+    local name="$target $processor: kernels equal the reference"
+    variable=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')_RUNNER
+    if (cd "$root" && export "$variable=$emulator -cpu $processor -L $sysroot" &&
+        timeout 900 cargo test --quiet -p stitchkit-conformance --target "$target" --test kernels &&
+        timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib kernels::conv) >"$log" 2>&1; then
+        verdict PASS "$name: $(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log") tests"
+    else
+        tail -40 "$log" >&2
+        verdict FAIL "$name"
+    fi
+}
+
 verdict() {
     echo "$1 $2"
     if [ "$1" = PASS ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
@@ -209,6 +225,10 @@ done
 for job in "${services[@]}"; do
     # shellcheck disable=SC2086
     check_service $job
+done
+# Armv8.0, the dot product too, and everything that QEMU knows.
+for processor in cortex-a53 cortex-a76 max; do
+    check_kernels qemu-aarch64 aarch64-unknown-linux-gnu $processor "${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}"
 done
 echo "cross: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -49,6 +49,7 @@ for bundle in "${bundles[@]}"; do "$target_dir/release/board-files" streamed "$b
 [ "$quick" = 1 ] && exit 0
 
 step "ARM Linux under QEMU: same bytes"
+cargo clippy -q -p stitchkit-runtime --features std --target aarch64-unknown-linux-gnu -- -D warnings
 tests/cross.sh "${bundles[@]}"
 
 step "Cortex-M under QEMU: same bytes, memory, instructions"

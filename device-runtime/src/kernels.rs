@@ -13,18 +13,20 @@ mod arm_mve;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod check;
-#[cfg(any(arm_dsp, portable, target_arch = "x86_64"))]
+#[cfg(any(arm_dsp, neon, portable, target_arch = "x86_64"))]
 mod columns;
 mod conv;
 mod elementwise;
 mod isa;
+#[cfg(neon)]
+mod neon;
 mod params;
 mod pool;
 #[cfg(portable)]
 mod portable;
 mod reference;
 mod requantize;
-#[cfg(any(arm_dsp, portable, test))]
+#[cfg(any(arm_dsp, neon, portable, test))]
 mod scales;
 mod softmax;
 #[cfg(test)]

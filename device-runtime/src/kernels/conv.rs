@@ -33,6 +33,11 @@ pub fn conv2d_s8(
         Isa::ArmDsp => super::arm_dsp::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::conv2d(p, q, residual, input, weights, scratch, output),
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
+            let level = super::isa::neon_level(isa);
+            super::neon::conv2d(level, p, q, residual, input, weights, scratch, output);
+        }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => {
             super::avx2::conv2d(p, q, residual, input, weights, scratch, output);
@@ -69,6 +74,10 @@ pub fn depthwise_s8(
         Isa::ArmDsp => super::arm_dsp::depthwise(p, q, residual, input, weights, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::depthwise(p, q, residual, input, weights, output),
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
+            super::neon::depthwise(super::isa::neon_level(isa), p, q, residual, input, weights, output);
+        }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => super::avx2::depthwise(p, q, residual, input, weights, output),
         _ => reference::depthwise(p, q, residual, input, weights, output),

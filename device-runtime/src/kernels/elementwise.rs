@@ -16,6 +16,8 @@ pub fn add_s8(isa: Isa, add: &Add, a: &[i8], b: &[i8], output: &mut [i8]) -> Res
         Isa::ArmDsp => super::arm_dsp::add(add, a, b, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::add(add, a, b, output),
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::neon::add(add, a, b, output),
         _ => reference::add(add, a, b, output),
     }
     Ok(())
@@ -32,6 +34,8 @@ pub fn add_in_place_s8(isa: Isa, add: &Add, a_and_output: &mut [i8], b: &[i8]) -
         Isa::ArmDsp => super::arm_dsp::add_in_place(add, a_and_output, b),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::add_in_place(add, a_and_output, b),
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::neon::add_in_place(add, a_and_output, b),
         _ => reference::add_in_place(add, a_and_output, b),
     }
     Ok(())

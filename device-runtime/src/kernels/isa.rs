@@ -1,5 +1,8 @@
 //! Which variant of the kernels to run.
 
+#[cfg(neon)]
+use super::neon::Level;
+
 /// A set of kernel variants. All of them return the same bytes as [`Reference`](Self::Reference).
 ///
 /// Variants exist only on the architectures that can have them. Naming one that this processor lacks is harmless: the
@@ -19,6 +22,16 @@ pub enum Isa {
     /// 128-bit vectors of Armv8.1-M (MVE, Helium).
     #[cfg(arm_mve)]
     ArmMve,
+    /// 128-bit vectors that every 64-bit Arm processor has.
+    #[cfg(neon)]
+    Neon,
+    /// [`Neon`](Self::Neon) with the dot product instruction. Detected at run time with feature `std`, otherwise taken from the
+    /// compiler's target.
+    #[cfg(neon)]
+    NeonDot,
+    /// [`NeonDot`](Self::NeonDot) with the int8 matrix instructions, found likewise.
+    #[cfg(neon)]
+    NeonI8mm,
     /// 256-bit integer vectors. Detected at run time with feature `std`, otherwise taken from the compiler's target.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -46,11 +59,20 @@ impl Isa {
         {
             &[Self::Reference, Self::ArmDsp]
         }
+        #[cfg(neon)]
+        {
+            let all = &[Self::Reference, Self::Neon, Self::NeonDot, Self::NeonI8mm];
+            match neon_level(Self::NeonI8mm) {
+                Level::Matrix => all,
+                Level::Dot => &[Self::Reference, Self::Neon, Self::NeonDot],
+                Level::Base => &[Self::Reference, Self::Neon],
+            }
+        }
         #[cfg(portable)]
         {
             &[Self::Reference, Self::Portable]
         }
-        #[cfg(not(any(arm_dsp, portable)))]
+        #[cfg(not(any(arm_dsp, neon, portable)))]
         {
             &[Self::Reference]
         }
@@ -67,6 +89,12 @@ impl Isa {
             Self::ArmDsp => "arm-dsp",
             #[cfg(arm_mve)]
             Self::ArmMve => "arm-mve",
+            #[cfg(neon)]
+            Self::Neon => "neon",
+            #[cfg(neon)]
+            Self::NeonDot => "neon-dot",
+            #[cfg(neon)]
+            Self::NeonI8mm => "neon-i8mm",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
         }
@@ -84,6 +112,22 @@ pub(super) fn avx2_is_present() -> bool {
     #[cfg(not(any(test, feature = "std")))]
     {
         cfg!(target_feature = "avx2")
+    }
+}
+
+/// The instructions that `isa` may use here: its own, less what this processor lacks.
+#[cfg(neon)]
+#[inline]
+pub(super) fn neon_level(isa: Isa) -> Level {
+    #[cfg(any(test, feature = "std"))]
+    let (has_dot, has_matrix) =
+        (std::arch::is_aarch64_feature_detected!("dotprod"), std::arch::is_aarch64_feature_detected!("i8mm"));
+    #[cfg(not(any(test, feature = "std")))]
+    let (has_dot, has_matrix) = (cfg!(target_feature = "dotprod"), cfg!(target_feature = "i8mm"));
+    match isa {
+        Isa::NeonI8mm if has_dot && has_matrix => Level::Matrix,
+        Isa::NeonI8mm | Isa::NeonDot if has_dot => Level::Dot,
+        _ => Level::Base,
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod conv;
 
-#[cfg(any(arm_dsp, portable, target_arch = "x86_64"))]
+#[cfg(any(arm_dsp, neon, portable, target_arch = "x86_64"))]
 pub(super) use conv::depthwise_sum;
 pub(super) use conv::{conv2d, depthwise};
 

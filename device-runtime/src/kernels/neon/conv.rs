@@ -1,0 +1,106 @@
+//! Convolution and fully connected layers.
+
+use super::Level;
+use super::finish::Finish;
+use super::sums::{Dot, Paired, Products, TILE, Wide};
+use super::tiles::Group;
+use super::windows::Walk;
+use crate::kernels::params::{Add, Conv2d, Requant};
+use crate::kernels::reference;
+use crate::kernels::scales::pre_shift;
+
+/// Convolution; `scratch` holds [`Conv2d::scratch_bytes`]. The processor has the instructions of `level`.
+#[allow(clippy::too_many_arguments)]
+pub fn conv2d(
+    level: Level,
+    p: &Conv2d,
+    q: &Requant<'_>,
+    residual: Option<&Add>,
+    input: &[i8],
+    weights: &[i8],
+    scratch: &mut [u8],
+    output: &mut [i8],
+) {
+    let channels = usize::from(p.output.c).max(1);
+    let Some(bits) = pre_shift(q, channels, p.taps()).filter(|_| p.taps() != 0) else {
+        return reference::conv2d(p, q, residual, input, weights, output);
+    };
+    let finish = Finish::new(q, residual, bits);
+    let walk = Walk::new(p, input, scratch);
+    let call = Call { p, finish, weights };
+    match level {
+        Level::Matrix => call.eights(walk, output),
+        Level::Dot => call.fours::<Dot>(walk, output),
+        // A single position reads every weight once; looking at them all first would cost more than it saves.
+        Level::Base if p.output.positions() == 1 || weights.contains(&i8::MIN) => call.fours::<Wide>(walk, output),
+        Level::Base => call.fours::<Paired>(walk, output),
+    }
+}
+
+struct Call<'a> {
+    p: &'a Conv2d,
+    finish: Finish<'a>,
+    weights: &'a [i8],
+}
+
+impl<'a> Call<'a> {
+    /// Filters of group `index`, and the input channels they read.
+    #[inline(always)]
+    fn group(&self, index: usize) -> (Group<'a>, (usize, usize)) {
+        let groups = usize::from(self.p.groups).max(1);
+        let (inputs, outputs) = (usize::from(self.p.input.c) / groups, usize::from(self.p.output.c) / groups);
+        let filters = Group { weights: self.weights, taps: self.p.taps(), first: index * outputs, count: outputs };
+        (filters, (index * inputs, inputs))
+    }
+
+    /// Calls `turn` for every group with the taps of up to `most` windows at a time, their number and the places of their
+    /// results.
+    #[inline(always)]
+    fn for_each_turn(
+        &self,
+        mut walk: Walk<'_>,
+        most: usize,
+        output: &mut [i8],
+        turn: impl Fn(&Group<'_>, &Walk<'_>, usize, *mut i8),
+    ) {
+        let channels = usize::from(self.p.output.c).max(1);
+        for pixels in output.chunks_mut(most * channels) {
+            let windows = walk.advance(most);
+            for index in 0..usize::from(self.p.groups).max(1) {
+                let (group, inputs) = self.group(index);
+                walk.find(inputs);
+                turn(&group, &walk, windows, pixels.as_mut_ptr().wrapping_add(group.first));
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn fours<P: Products>(&self, walk: Walk<'_>, output: &mut [i8]) {
+        let step = usize::from(self.p.output.c);
+        self.for_each_turn(walk, 4, output, |group, walk, windows, place| {
+            // SAFETY: the processor has the instructions, and the places are those of `windows` whole pixels.
+            unsafe {
+                if windows == 1 {
+                    group.one_window::<P>(&self.finish, &walk.taps, 0, place);
+                } else {
+                    group.four_windows::<P>(&self.finish, &walk.taps, (0, windows), place, step);
+                }
+            }
+        });
+    }
+
+    #[inline(never)]
+    fn eights(&self, walk: Walk<'_>, output: &mut [i8]) {
+        let step = usize::from(self.p.output.c);
+        self.for_each_turn(walk, TILE, output, |group, walk, windows, place| {
+            // SAFETY: as above.
+            unsafe {
+                match windows {
+                    1 => group.one_window::<Dot>(&self.finish, &walk.taps, 0, place),
+                    2..=4 => group.four_windows::<Dot>(&self.finish, &walk.taps, (0, windows), place, step),
+                    _ => group.eight_windows(&self.finish, &walk.taps, windows, place, step),
+                }
+            }
+        });
+    }
+}

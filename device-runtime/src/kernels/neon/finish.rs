@@ -1,0 +1,279 @@
+//! From sums of products to stored values.
+
+use core::arch::aarch64::*;
+
+use crate::kernels::params::{Add, Landing, Requant};
+
+/// Biases, multipliers and shifts of four channels.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    bias: int32x4_t,
+    multiplier: int32x4_t,
+    /// Left shift after the doubling multiplication: negative.
+    shift: int32x4_t,
+}
+
+impl Tables {
+    /// The biases, which sums start with.
+    #[inline(always)]
+    pub fn bias(&self) -> int32x4_t {
+        self.bias
+    }
+}
+
+/// Requantization, clamp and residual addition of one operator.
+pub struct Finish<'a> {
+    q: Requant<'a>,
+    /// Bits by which accumulators are shifted left; see [`pre_shift`](crate::kernels::scales::pre_shift).
+    bits: i32,
+    zero_point: int16x8_t,
+    lo: int8x16_t,
+    hi: int8x16_t,
+    /// The fused addition.
+    pub residual: Option<Addition>,
+}
+
+impl<'a> Finish<'a> {
+    /// `bits` as [`pre_shift`](crate::kernels::scales::pre_shift) says.
+    pub fn new(q: &Requant<'a>, residual: Option<&Add>, bits: u32) -> Self {
+        let Landing { zero_point, lo, hi } = q.landing;
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            Self {
+                q: *q,
+                bits: bits as i32,
+                zero_point: vdupq_n_s16(zero_point.into()),
+                lo: vdupq_n_s8(lo),
+                hi: vdupq_n_s8(hi),
+                residual: residual.map(Addition::new),
+            }
+        }
+    }
+
+    /// Tables of four channels from `o` on; zero where there are no more.
+    #[inline(always)]
+    pub fn tables(&self, o: usize) -> Tables {
+        let bias = self.q.bias.get(o..).unwrap_or(&[]);
+        let multiplier = self.q.multiplier.get(o..).unwrap_or(&[]);
+        let shift = self.q.shift.get(o..).unwrap_or(&[]);
+        if let (Some(bias), Some(multiplier), Some(shift)) =
+            (bias.first_chunk::<4>(), multiplier.first_chunk::<4>(), shift.first_chunk::<4>())
+        {
+            return self.load(bias, multiplier, *shift);
+        }
+        self.last(bias, multiplier, shift)
+    }
+
+    #[inline(never)]
+    fn last(&self, bias: &[i32], multiplier: &[i32], shift: &[u8]) -> Tables {
+        let (mut biases, mut multipliers, mut shifts) = ([0; 4], [0; 4], [33; 4]);
+        biases.iter_mut().zip(bias).for_each(|(to, &from)| *to = from);
+        multipliers.iter_mut().zip(multiplier).for_each(|(to, &from)| *to = from);
+        shifts.iter_mut().zip(shift).for_each(|(to, &from)| *to = from);
+        self.load(&biases, &multipliers, shifts)
+    }
+
+    #[inline(always)]
+    fn load(&self, bias: &[i32; 4], multiplier: &[i32; 4], shift: [u8; 4]) -> Tables {
+        // SAFETY: reads the four words of each array.
+        unsafe {
+            let shift = vmovl_u8(vcreate_u8(u32::from_le_bytes(shift).into()));
+            let shift = vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(shift)));
+            Tables {
+                bias: vld1q_s32(bias.as_ptr()),
+                multiplier: vld1q_s32(multiplier.as_ptr()),
+                shift: vsubq_s32(vdupq_n_s32(31 - self.bits), shift),
+            }
+        }
+    }
+
+    /// Sixteen sums, bias included, to int8; every four with tables of their own.
+    ///
+    /// The doubling multiplication keeps the product without its lowest 31 bits, and the shift rounds what is left half up.
+    /// That rounds the whole product half up, because shifts plus `bits` are above 31. Saturation to 16 bits before the zero
+    /// point is added changes nothing that the clamp would not.
+    #[inline(always)]
+    fn values(&self, sums: [int32x4_t; 4], tables: [Tables; 4]) -> int8x16_t {
+        let [a, b, c, d] = self.scaled(sums, tables);
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
+            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
+            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
+        }
+    }
+
+    #[inline(always)]
+    fn scaled(&self, mut sums: [int32x4_t; 4], tables: [Tables; 4]) -> [int32x4_t; 4] {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            if self.bits != 0 {
+                sums.iter_mut().for_each(|sum| *sum = vshlq_s32(*sum, vdupq_n_s32(self.bits)));
+            }
+            for (sum, tables) in sums.iter_mut().zip(&tables) {
+                *sum = vrshlq_s32(vqdmulhq_s32(*sum, tables.multiplier), tables.shift);
+            }
+        }
+        sums
+    }
+
+    /// Sums, bias excluded, of four channels at four places; stores the first `windows` and of each the first `count`.
+    ///
+    /// # Safety
+    /// Every place has `count` readable and writable bytes.
+    #[inline(always)]
+    pub unsafe fn store_tile(
+        &self,
+        sums: [int32x4_t; 4],
+        tables: Tables,
+        place: *mut i8,
+        step: usize,
+        (windows, count): (usize, usize),
+    ) {
+        // SAFETY: vectors are part of this architecture.
+        let sums = sums.map(|sum| unsafe { vaddq_s32(sum, tables.bias) });
+        let values = self.values(sums, [tables; 4]);
+        if windows == 4 && count == 4 {
+            // SAFETY: four bytes at four places.
+            unsafe { self.store_whole(values, place, step) }
+        } else {
+            // SAFETY: `count` bytes at `windows` places.
+            unsafe { self.store_part(values, place, step, (windows, count)) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_whole(&self, mut values: int8x16_t, place: *mut i8, step: usize) {
+        let places: [*mut i32; 4] = core::array::from_fn(|i| place.wrapping_add(i * step).cast());
+        // SAFETY: as above.
+        unsafe {
+            if let Some(addition) = &self.residual {
+                let mut held = vdupq_n_s32(0);
+                held = vsetq_lane_s32::<0>(places[0].read_unaligned(), held);
+                held = vsetq_lane_s32::<1>(places[1].read_unaligned(), held);
+                held = vsetq_lane_s32::<2>(places[2].read_unaligned(), held);
+                held = vsetq_lane_s32::<3>(places[3].read_unaligned(), held);
+                values = addition.of(values, vreinterpretq_s8_s32(held));
+            }
+            let words = vreinterpretq_s32_s8(values);
+            places[0].write_unaligned(vgetq_lane_s32::<0>(words));
+            places[1].write_unaligned(vgetq_lane_s32::<1>(words));
+            places[2].write_unaligned(vgetq_lane_s32::<2>(words));
+            places[3].write_unaligned(vgetq_lane_s32::<3>(words));
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn store_part(&self, values: int8x16_t, place: *mut i8, step: usize, (windows, count): (usize, usize)) {
+        // SAFETY: `count` bytes at `windows` places, which are at most four each.
+        unsafe {
+            let each = |bytes: &mut [[i8; 4]; 4], visit: fn(&mut i8, *mut i8)| {
+                for (window, bytes) in bytes.iter_mut().enumerate().take(windows) {
+                    for (channel, byte) in bytes.iter_mut().enumerate().take(count) {
+                        visit(byte, place.wrapping_add(window * step + channel));
+                    }
+                }
+            };
+            let mut bytes = [[0i8; 4]; 4];
+            let mut values = values;
+            if let Some(addition) = &self.residual {
+                each(&mut bytes, |byte, place| *byte = place.read());
+                values = addition.of(values, vld1q_s8(bytes.as_ptr().cast()));
+            }
+            vst1q_s8(bytes.as_mut_ptr().cast(), values);
+            each(&mut bytes, |byte, place| place.write(*byte));
+        }
+    }
+
+    /// Sums, bias included, of sixteen adjacent channels, or of the first eight, to their place.
+    ///
+    /// # Safety
+    /// The place has as many readable and writable bytes.
+    #[inline(always)]
+    pub unsafe fn store_row<const LANES: usize>(&self, sums: [int32x4_t; 4], tables: &[Tables; 4], place: *mut i8) {
+        let mut values = self.values(sums, *tables);
+        // SAFETY: as above.
+        unsafe {
+            if let Some(addition) = &self.residual {
+                values = addition.of(values, load::<LANES>(place));
+            }
+            if LANES == 16 { vst1q_s8(place, values) } else { vst1_s8(place, vget_low_s8(values)) }
+        }
+    }
+}
+
+/// Sixteen values, or eight and zeros.
+///
+/// # Safety
+/// `from` has `LANES` readable bytes; `LANES` is 8 or 16.
+#[inline(always)]
+pub unsafe fn load<const LANES: usize>(from: *const i8) -> int8x16_t {
+    // SAFETY: as above.
+    unsafe { if LANES == 16 { vld1q_s8(from) } else { vcombine_s8(vld1_s8(from), vcreate_s8(0)) } }
+}
+
+/// [`Add`] in vectors.
+pub struct Addition {
+    a: int32x4_t,
+    b: int32x4_t,
+    offset: int32x4_t,
+    /// Negative: a right shift.
+    shift: int32x4_t,
+    lo: int8x16_t,
+    hi: int8x16_t,
+}
+
+impl Addition {
+    /// The parameters, in every lane.
+    pub fn new(add: &Add) -> Self {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            Self {
+                a: vdupq_n_s32(add.a_multiplier),
+                b: vdupq_n_s32(add.b_multiplier),
+                offset: vdupq_n_s32(add.offset),
+                shift: vdupq_n_s32(-i32::from(add.shift & 31)),
+                lo: vdupq_n_s8(add.lo),
+                hi: vdupq_n_s8(add.hi),
+            }
+        }
+    }
+
+    /// Sixteen sums.
+    #[inline(always)]
+    pub fn of_bytes(&self, a: &[i8; 16], b: &[i8; 16]) -> [i8; 16] {
+        // SAFETY: reads and writes the sixteen bytes of each array.
+        unsafe {
+            let mut output = [0; 16];
+            vst1q_s8(output.as_mut_ptr(), self.of(vld1q_s8(a.as_ptr()), vld1q_s8(b.as_ptr())));
+            output
+        }
+    }
+
+    /// Sixteen sums.
+    #[inline(always)]
+    fn of(&self, a: int8x16_t, b: int8x16_t) -> int8x16_t {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            let low = self.eight(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b)));
+            let high = self.eight(vmovl_high_s8(a), vmovl_high_s8(b));
+            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
+        }
+    }
+
+    #[inline(always)]
+    fn eight(&self, a: int16x8_t, b: int16x8_t) -> int16x8_t {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            let low = self.four(vmovl_s16(vget_low_s16(a)), vmovl_s16(vget_low_s16(b)));
+            let high = self.four(vmovl_high_s16(a), vmovl_high_s16(b));
+            vqmovn_high_s32(vqmovn_s32(low), high)
+        }
+    }
+
+    #[inline(always)]
+    fn four(&self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: vectors are part of this architecture.
+        unsafe { vshlq_s32(vmlaq_s32(vmlaq_s32(self.offset, a, self.a), b, self.b), self.shift) }
+    }
+}

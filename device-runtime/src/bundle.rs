@@ -7,6 +7,7 @@
 #[cfg(feature = "std")]
 mod aligned;
 pub(crate) mod check;
+mod decode;
 mod directory;
 mod error;
 mod layout;
@@ -26,9 +27,9 @@ pub use walk::{PlacedStep, Route, Steps};
 
 use core::ops::Range;
 
+use decode::{Record, decode};
 use directory::{Directory, Header};
 use layout::{HEADER_BYTES, u32_at};
-use serde::Deserialize;
 
 use crate::kernels::{Conv2d, Requant};
 
@@ -139,8 +140,8 @@ impl<'a> Bundle<'a> {
         find: impl Fn(SectionId) -> Option<&'a [u8]>,
     ) -> Result<Self, BundleError> {
         let section = |id| find(id).ok_or(BundleError::MissingSection(id));
-        let meta = postcard::from_bytes(section(SectionId::Meta)?)
-            .map_err(|_| BundleError::Record { section: SectionId::Meta, index: 0 })?;
+        let meta =
+            decode(section(SectionId::Meta)?).ok_or(BundleError::Record { section: SectionId::Meta, index: 0 })?;
         let list = |id| RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 });
         let table_bytes = directory.required(SectionId::Tables)?.len_bytes;
         if !table_bytes.is_multiple_of(4) {
@@ -416,8 +417,8 @@ impl<'a> RecordList<'a> {
         Some(Self { count, ends, records })
     }
 
-    fn get<T: Deserialize<'a>>(&self, index: u16) -> Option<T> {
-        postcard::from_bytes(self.bytes(index)?).ok()
+    fn get<T: Record<'a>>(&self, index: u16) -> Option<T> {
+        decode(self.bytes(index)?)
     }
 
     /// The undecoded record.

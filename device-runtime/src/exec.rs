@@ -17,7 +17,7 @@ pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
 use core::fmt;
 use core::ops::Range;
 
-use crate::bundle::{Bundle, Plan, Route, Steps};
+use crate::bundle::{Bundle, PlacedStep, Plan, Route, Steps};
 use crate::kernels::{Isa, ShapeError};
 
 /// Alignment the arena must have, in bytes.
@@ -190,13 +190,14 @@ pub(crate) fn run_steps(
 ) -> Result<Range<usize>, ExecError> {
     let mut last = 0..0;
     let mut ordinal = 0u16;
-    while let Some(placed) = steps.step().map_err(|_| ExecError::Changed)? {
+    let mut placed = PlacedStep::default();
+    while steps.advance(&mut placed).map_err(|_| ExecError::Changed)? {
         observer.before(&placed);
         run_step(isa, bundle, &placed, arena).map_err(|error| ExecError::Kernel { step: placed.index, error })?;
         let output = arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
         observer.after(StepReport { ordinal, placed: &placed, output: bytemuck::cast_slice(output) });
         ordinal = ordinal.saturating_add(1);
-        last = placed.output;
+        last = placed.output.clone();
     }
     Ok(last)
 }

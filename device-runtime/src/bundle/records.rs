@@ -133,6 +133,13 @@ pub enum Op {
     },
 }
 
+impl Default for Op {
+    /// Nothing that a checked bundle holds: a transpose without elements.
+    fn default() -> Self {
+        Self::Transpose { input: Shape::new(0, 0, 0), perm: [0; 3] }
+    }
+}
+
 impl Op {
     /// Short name for tables and logs.
     #[must_use]
@@ -228,7 +235,7 @@ pub enum InPlace {
 }
 
 /// One kernel call of a block: record of section `STEP`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The values it takes, within its block: 0 is the block's input, `i + 1` the output of the block's step `i`.
     /// The second entry counts only where [`Op::arity`] is 2.

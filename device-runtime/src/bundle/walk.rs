@@ -2,14 +2,13 @@
 
 use core::ops::Range;
 
-use serde::Deserialize;
-
+use super::decode::{Reader, decode_into};
 use super::layout::{u16_at, u32_at};
 use super::records::{Block, Placement, Plan, Step};
 use super::{Bundle, PlanFault, RecordList};
 
 /// One step of a plan, resolved to ranges of the arena.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlacedStep {
     /// Index of the block in the bundle.
     pub block: u16,
@@ -36,23 +35,18 @@ pub struct Route<'a> {
     arena_bytes: u32,
 }
 
-/// The fields at the start of a [`Plan`] record, as postcard stores them. The path stays undecoded bytes.
-#[derive(Deserialize)]
-struct PlanStart<'a> {
-    _stitch: u32,
-    _path: &'a [u8],
-    blocks: &'a [u8],
-    layout: &'a [u8],
-    input_offset: u32,
-    arena_bytes: u32,
-}
-
 impl<'a> Route<'a> {
     /// Decodes no more of a plan's record than it takes.
     pub(super) fn decode(record: &'a [u8]) -> Option<Self> {
-        let (plan, _rest) = postcard::take_from_bytes::<PlanStart<'_>>(record).ok()?;
-        let PlanStart { blocks, layout, input_offset, arena_bytes, .. } = plan;
-        Some(Self { blocks, layout, input_offset, arena_bytes })
+        let mut fields = Reader::new(record);
+        let (_stitch, _path) = (fields.word(), fields.bytes());
+        let route = Self {
+            blocks: fields.bytes(),
+            layout: fields.bytes(),
+            input_offset: fields.word(),
+            arena_bytes: fields.word(),
+        };
+        fields.finish(route)
     }
 
     /// Bytes of arena it needs, scratch included.
@@ -195,48 +189,53 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn place(&self, block: u16, index: u16, step: Step) -> Result<PlacedStep, PlanFault> {
+    /// Completes `placed`, whose step is decoded.
+    fn place(&self, placed: &mut PlacedStep) -> Result<(), PlanFault> {
         let placement = self.route.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
         let arena_bytes = self.route.arena_bytes as usize;
         let within = |offset: u32, len: usize| {
             let range = super::range(offset, len).ok_or(PlanFault::OutsideArena)?;
             if range.end <= arena_bytes { Ok(range) } else { Err(PlanFault::OutsideArena) }
         };
-        let input = |which: usize, len| {
-            let value = step.inputs.get(which).copied().unwrap_or(0);
-            within(self.value_offset(value).ok_or(PlanFault::Layout)?, len)
-        };
-        let output_len = step.op.output().len();
-        let second = if step.op.arity() == 2 { input(1, output_len)? } else { 0..0 };
-        let scratch = match step.op.scratch_bytes() {
+        let [first, second] = placed.step.inputs;
+        let input = |value, len| within(self.value_offset(value).ok_or(PlanFault::Layout)?, len);
+        let op = &placed.step.op;
+        let output_len = op.output().len();
+        placed.inputs[0] = input(first, op.input().len())?;
+        placed.inputs[1] = if op.arity() == 2 { input(second, output_len)? } else { 0..0 };
+        placed.output = within(placement.output, output_len)?;
+        placed.scratch = match op.scratch_bytes() {
             0 => 0..0,
             len => within(placement.scratch, len)?,
         };
-        Ok(PlacedStep {
-            block,
-            index,
-            step,
-            inputs: [input(0, step.op.input().len())?, second],
-            output: within(placement.output, output_len)?,
-            scratch,
-        })
+        Ok(())
     }
 
-    /// The next step; `Ok(None)` after the last.
-    pub(crate) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
+    /// Makes `placed` the next step; `Ok(false)` after the last, or with an error `placed` holds nothing of use.
+    pub(crate) fn advance(&mut self, placed: &mut PlacedStep) -> Result<bool, PlanFault> {
         if self.block_at >= self.end {
-            return Ok(None);
+            return Ok(false);
         }
         let span = self.block.or_else(|| self.span()).ok_or(PlanFault::Blocks)?;
         self.block = Some(span);
-        let index = span.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
-        let step = self.steps.get(index).ok_or(PlanFault::Blocks)?;
-        let placed = self.place(span.index, index, step)?;
+        placed.block = span.index;
+        placed.index = span.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
+        let record = self.steps.bytes(placed.index).ok_or(PlanFault::Blocks)?;
+        if !decode_into(record, &mut placed.step) {
+            return Err(PlanFault::Blocks);
+        }
+        self.place(placed)?;
         self.step_at += 1;
         if self.step_at >= span.steps {
             self.leave_block(span.steps, placed.output.start as u32);
         }
-        Ok(Some(placed))
+        Ok(true)
+    }
+
+    /// The next step; `Ok(None)` after the last.
+    pub(crate) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
+        let mut placed = PlacedStep::default();
+        Ok(self.advance(&mut placed)?.then_some(placed))
     }
 }
 
@@ -244,6 +243,7 @@ impl Iterator for Steps<'_> {
     type Item = PlacedStep;
 
     fn next(&mut self) -> Option<PlacedStep> {
-        self.step().ok().flatten()
+        let mut placed = PlacedStep::default();
+        matches!(self.advance(&mut placed), Ok(true)).then_some(placed)
     }
 }

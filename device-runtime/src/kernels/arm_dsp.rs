@@ -22,10 +22,12 @@ mod filters;
 mod finish;
 mod instructions;
 mod pack;
+mod pool;
 mod rows;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;
+pub use pool::sum_row;
 
 use super::params::Add;
 use super::reference;

@@ -4,10 +4,12 @@ mod conv;
 mod depthwise;
 mod filters;
 mod finish;
+mod pool;
 mod strips;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;
+pub use pool::sum_row;
 
 use super::params::Add;
 use finish::{Addition, add_vectors};

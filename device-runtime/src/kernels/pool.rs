@@ -34,7 +34,7 @@ pub fn max_pool_s8(_isa: Isa, p: &Pool2d, input: &[i8], output: &mut [i8]) -> Re
 /// A [`ShapeError`] that names the argument whose length does not match `p`.
 #[allow(clippy::too_many_arguments)]
 pub fn avg_pool_s8(
-    _isa: Isa,
+    isa: Isa,
     p: &Pool2d,
     input_zero_point: i8,
     multiplier: i32,
@@ -44,48 +44,95 @@ pub fn avg_pool_s8(
     output: &mut [i8],
 ) -> Result<(), ShapeError> {
     check::pool(p, input, output)?;
-    let channels = usize::from(p.output.c).max(1);
-    for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
-        let (rows, columns) = window;
-        let zero_points = i32::from(input_zero_point).wrapping_mul((rows.count * columns.count) as i32);
-        let land = |sum: i32| requantize(sum.wrapping_sub(zero_points), multiplier, shift, landing);
-        for (block, part) in pixel.chunks_mut(BLOCK).enumerate() {
-            let sums = four_sums(p, window, block * BLOCK, input);
-            for (y, sum) in part.iter_mut().zip(sums) {
-                *y = land(sum);
-            }
-        }
+    let mean = Mean { p, input_zero_point, multiplier, shift, landing, input };
+    match isa {
+        #[cfg(arm_dsp)]
+        Isa::ArmDsp => mean.all(output, super::arm_dsp::sum_row),
+        #[cfg(arm_mve)]
+        Isa::ArmMve => mean.all(output, super::arm_mve::sum_row),
+        _ => mean.all(output, sum_row),
     }
     Ok(())
 }
 
-/// Sums of the channels from `first` on, at most [`BLOCK`], over the taps inside the input.
-#[inline(always)]
-fn four_sums(p: &Pool2d, (rows, columns): (Span, Span), first: usize, input: &[i8]) -> [i32; BLOCK] {
-    let [row_step, column_step] = p.window.dilation.map(usize::from);
-    let channels = usize::from(p.input.c).max(1);
-    let mut sums = [0i32; BLOCK];
-    for row in 0..rows.count {
-        let position = (rows.start + row * row_step) * usize::from(p.input.w) + columns.start;
-        let mut taps = input.get(position * channels + first..).unwrap_or(&[]);
-        for _ in 0..columns.count {
-            if let Some(four) = taps.first_chunk::<BLOCK>() {
-                sums[0] = sums[0].wrapping_add(four[0].into());
-                sums[1] = sums[1].wrapping_add(four[1].into());
-                sums[2] = sums[2].wrapping_add(four[2].into());
-                sums[3] = sums[3].wrapping_add(four[3].into());
-            } else {
-                // The last channels of the last position.
-                sums.iter_mut().zip(taps).for_each(|(sum, &x)| *sum = sum.wrapping_add(x.into()));
-            }
-            taps = taps.get(column_step * channels..).unwrap_or(&[]);
-        }
-    }
-    sums
+/// One mean pooling.
+struct Mean<'a> {
+    p: &'a Pool2d,
+    input_zero_point: i8,
+    multiplier: i32,
+    shift: u8,
+    landing: Landing,
+    input: &'a [i8],
 }
 
-/// Channels summed at once.
-const BLOCK: usize = 4;
+impl Mean<'_> {
+    /// `sum_row` adds `N` adjacent channels of positions that lie a step apart; see [`sum_row`].
+    #[inline(always)]
+    fn all<const N: usize>(&self, output: &mut [i8], sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize) + Copy) {
+        let channels = usize::from(self.p.output.c).max(1);
+        for (window, pixel) in
+            Windows::new(&self.p.window, self.p.input, self.p.output).zip(output.chunks_exact_mut(channels))
+        {
+            let (rows, columns) = window;
+            let zero_points = i32::from(self.input_zero_point).wrapping_mul((rows.count * columns.count) as i32);
+            for (block, part) in pixel.chunks_mut(N).enumerate() {
+                let sums = self.sums(window, block * N, sum_row);
+                for (y, sum) in part.iter_mut().zip(sums) {
+                    *y = requantize(sum.wrapping_sub(zero_points), self.multiplier, self.shift, self.landing);
+                }
+            }
+        }
+    }
+
+    /// Sums of the channels from `first` on, at most `N`, over the taps inside the input.
+    #[inline(always)]
+    fn sums<const N: usize>(
+        &self,
+        (rows, columns): (Span, Span),
+        first: usize,
+        sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize),
+    ) -> [i32; N] {
+        let [row_step, column_step] = self.p.window.dilation.map(usize::from);
+        let channels = usize::from(self.p.input.c).max(1);
+        let step = column_step * channels;
+        let mut sums = [0i32; N];
+        // Rows as wide as the input follow one another: they are one long row.
+        let is_one = columns.count == usize::from(self.p.input.w) && row_step == 1 && column_step == 1;
+        let (rows, columns) = match rows.count * columns.count {
+            all @ 1..256 if is_one => (Span { count: 1, ..rows }, Span { count: all, ..columns }),
+            _ => (rows, columns),
+        };
+        for row in 0..rows.count {
+            let position = (rows.start + row * row_step) * usize::from(self.p.input.w) + columns.start;
+            let mut taps = self.input.get(position * channels + first..).unwrap_or(&[]);
+            // The last channels of the last position may not be a whole block.
+            let blocks = if taps.len() < N { 0 } else { (taps.len() - N) / step.max(1) + 1 };
+            let whole = columns.count.min(blocks);
+            if whole != 0 {
+                sum_row(&mut sums, taps, step, whole);
+            }
+            for _ in whole..columns.count {
+                taps = taps.get(whole * step..).unwrap_or(&[]);
+                sums.iter_mut().zip(taps).for_each(|(sum, &x)| *sum = sum.wrapping_add(x.into()));
+            }
+        }
+        sums
+    }
+}
+
+/// Adds four channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`. There are at most 255
+/// positions, at least one, and all lie in `taps`.
+#[inline(always)]
+fn sum_row(sums: &mut [i32; 4], mut taps: &[i8], step: usize, count: usize) {
+    for _ in 0..count {
+        let Some(four) = taps.first_chunk::<4>() else { return };
+        sums[0] = sums[0].wrapping_add(four[0].into());
+        sums[1] = sums[1].wrapping_add(four[1].into());
+        sums[2] = sums[2].wrapping_add(four[2].into());
+        sums[3] = sums[3].wrapping_add(four[3].into());
+        taps = taps.get(step..).unwrap_or(&[]);
+    }
+}
 
 /// Calls `visit` with the channels of every tap inside the input.
 #[inline(always)]

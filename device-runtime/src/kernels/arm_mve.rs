@@ -4,6 +4,8 @@ mod conv;
 mod depthwise;
 mod filters;
 mod finish;
+mod gather;
+mod land;
 mod pool;
 mod strips;
 

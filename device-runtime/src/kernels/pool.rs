@@ -111,9 +111,10 @@ impl Mean<'_> {
             if whole != 0 {
                 sum_row(&mut sums, taps, step, whole);
             }
+            taps = taps.get(whole * step..).unwrap_or(&[]);
             for _ in whole..columns.count {
-                taps = taps.get(whole * step..).unwrap_or(&[]);
                 sums.iter_mut().zip(taps).for_each(|(sum, &x)| *sum = sum.wrapping_add(x.into()));
+                taps = taps.get(step..).unwrap_or(&[]);
             }
         }
         sums
@@ -209,6 +210,27 @@ mod tests {
         assert_eq!(avg_pool_s8(Isa::best(), &p, 0, 1 << 30, 32, WIDE, &input, &mut output), Ok(()));
         let want: Vec<i8> = (0..channels).map(|c| i8::from(c % 2 == 0)).collect();
         assert_eq!(output, want);
+    }
+
+    #[test]
+    fn narrow_inputs_are_summed_to_their_last_channel() {
+        for channels in 1..12 {
+            for width in 1..6 {
+                let window = Window { kernel: [2, width as u8], ..Window::POINT };
+                let p = pool(window, Shape::new(2, width, channels), Shape::new(1, 1, channels));
+                let positions = 2 * usize::from(width);
+                let c = usize::from(channels);
+                let input: Vec<i8> = (0..positions * c).map(|i| (i % c) as i8 - (i / c) as i8).collect();
+                // The sum itself.
+                for &isa in Isa::available() {
+                    let mut output = vec![0; c];
+                    assert_eq!(avg_pool_s8(isa, &p, 0, 1 << 30, 30, WIDE, &input, &mut output), Ok(()));
+                    let want = |c: i32| c * positions as i32 - (positions * (positions - 1) / 2) as i32;
+                    let want: Vec<i8> = (0..channels).map(|c| want(c.into()).clamp(-128, 127) as i8).collect();
+                    assert_eq!(output, want, "{channels} channels, {width} columns");
+                }
+            }
+        }
     }
 
     #[test]

@@ -63,6 +63,37 @@ impl<'a> Windows<'a> {
     }
 }
 
+#[cfg(any(arm_mve, test))]
+impl Windows<'_> {
+    /// Passes over the next `count` windows if all are in one row of the output and none loses columns: the rows of each that
+    /// are inside, and the input column of the first. Otherwise, or if no row is inside, `None`, and nothing is passed over.
+    #[inline(always)]
+    pub fn next_in_row(&mut self, count: u16) -> Option<(Span, usize)> {
+        let is_at_end = self.column == self.width;
+        let column = if is_at_end { 0 } else { self.column };
+        if count == 0 || u32::from(column) + u32::from(count) > u32::from(self.width) {
+            return None;
+        }
+        let Window { kernel, stride, pad, dilation } = self.window;
+        let stride = i32::from(stride[1]);
+        let first = i32::from(column) * stride - i32::from(pad[1]);
+        let end = first + i32::from(count - 1) * stride + i32::from(kernel[1] - 1) * i32::from(dilation[1]);
+        if first < 0 || end >= i32::from(self.input.w) {
+            return None;
+        }
+        if is_at_end {
+            self.row = self.row.wrapping_add(1);
+            self.rows = self.span(0, self.row, self.input.h);
+            self.column = 0;
+        }
+        if self.rows.count == 0 {
+            return None;
+        }
+        self.column += count;
+        Some((self.rows, first as usize))
+    }
+}
+
 impl Iterator for Windows<'_> {
     type Item = (Span, Span);
 
@@ -83,6 +114,29 @@ impl Iterator for Windows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_in_a_row_are_those_that_come_one_by_one() {
+        for (kernel, stride, pad, dilation) in [(3, 1, 1, 1), (3, 2, 0, 1), (2, 3, 2, 2), (1, 1, 0, 1), (5, 1, 4, 1)] {
+            let window = Window { kernel: [kernel; 2], stride: [stride; 2], pad: [pad; 2], dilation: [dilation; 2] };
+            let (input, output) = (Shape::new(7, 9, 1), Shape::new(6, 7, 1));
+            let mut rows = Windows::new(&window, input, output);
+            let mut singles = Windows::new(&window, input, output);
+            let mut left = output.positions();
+            while left != 0 {
+                let Some((span, column)) = rows.next_in_row(3).filter(|_| left >= 3) else {
+                    assert_eq!(rows.next(), singles.next());
+                    left -= 1;
+                    continue;
+                };
+                for at in 0..3 {
+                    let columns = Span { first: 0, count: kernel.into(), start: column + at * usize::from(stride) };
+                    assert_eq!(Some((span, columns)), singles.next());
+                }
+                left -= 3;
+            }
+        }
+    }
 
     #[test]
     fn clipping_keeps_exactly_the_taps_inside() {

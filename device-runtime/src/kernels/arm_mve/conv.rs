@@ -1,12 +1,14 @@
 //! Convolution: three windows of int8 taps at a time, two filters per turn; a single position takes four filters per turn.
 
-use super::filters::{Block, CHUNK, Landings, Sums, WINDOWS, copy_rows, land, one_window, three_windows};
+use super::filters::{
+    Block, CHUNK, Sums, WINDOWS, one_window, three_windows, three_windows_of_16, three_windows_of_32,
+};
 use super::finish::Finish;
-use crate::kernels::columns::{self, for_each_run};
+use super::gather::Gather;
+use super::land::{Landings, land};
 use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;
-use crate::kernels::windows::{Span, Windows};
 
 /// Convolution; `scratch` holds [`Conv2d::scratch_bytes`].
 pub fn conv2d(
@@ -26,10 +28,10 @@ pub fn conv2d(
     let groups = usize::from(p.groups).max(1);
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
     let mut run = Run {
-        p,
-        gather: Gather::new(p, input),
         finish: Finish::new(q.landing, residual),
         bits,
+        channels,
+        points: points(p, input),
         sums: [[0; CHUNK]; WINDOWS],
         values: [0; WINDOWS * CHUNK],
         scratch: bytemuck::cast_slice_mut(scratch),
@@ -39,9 +41,16 @@ pub fn conv2d(
             let count = CHUNK.min(outputs - from);
             let first = group * outputs + from;
             let Some(filters) = Filters::new(q, taps, weights, first, count) else { return };
-            run.all_positions(&filters, (group * inputs, inputs), output);
+            run.all_positions(&filters, Gather::new(p, (group * inputs, inputs), input), output);
         }
     }
+}
+
+/// The input, if windows are its positions one after the other.
+fn points<'a>(p: &Conv2d, input: &'a [i8]) -> Option<&'a [i8]> {
+    let w = &p.window;
+    let adjacent = w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && p.groups == 1;
+    (adjacent && p.input.positions() == p.output.positions()).then_some(input)
 }
 
 /// Filters and tables of adjacent output channels, at most [`CHUNK`].
@@ -71,15 +80,26 @@ impl<'a> Filters<'a> {
             count,
         })
     }
+
+    /// The loop for that many windows, and the filters it takes per turn.
+    fn inner(&self, positions: usize) -> (unsafe extern "C" fn(&Block), usize) {
+        match self.taps {
+            _ if positions == 1 => (one_window, 4),
+            ..=16 => (three_windows_of_16, 2),
+            17..=32 => (three_windows_of_32, 2),
+            _ => (three_windows, 2),
+        }
+    }
 }
 
 /// One convolution.
 struct Run<'a> {
-    p: &'a Conv2d,
-    gather: Gather<'a>,
     finish: Finish<'a>,
     /// See [`pre_shift`].
     bits: u32,
+    /// Output channels.
+    channels: usize,
+    points: Option<&'a [i8]>,
     sums: Sums,
     values: [i8; WINDOWS * CHUNK],
     scratch: &'a mut [i8],
@@ -87,54 +107,51 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// The outputs of `filters` at every position.
-    fn all_positions(&mut self, filters: &Filters<'_>, group: (usize, usize), output: &mut [i8]) {
-        let channels = usize::from(self.p.output.c).max(1);
-        let taps = filters.taps;
-        let per_turn = if self.p.output.positions() == 1 { 4 } else { 2 };
+    fn all_positions(&mut self, filters: &Filters<'_>, mut gather: Gather<'_>, output: &mut [i8]) {
+        let (channels, taps, count) = (self.channels, filters.taps, filters.count);
+        let (inner, per_turn) = filters.inner(output.len() / channels);
         let direct = self.finish.is_nothing();
-        let is_whole = filters.count == channels;
-        let mut block = Block {
-            windows: [core::ptr::null(); WINDOWS],
-            weights: filters.weights.as_ptr(),
-            taps,
-            turns: 0,
-            sums: core::ptr::null_mut(),
-            filter_step: taps,
-        };
         let spare = self.values.as_mut_ptr();
+        let spare = [spare, spare.wrapping_add(count), spare.wrapping_add(2 * count)];
         let mut landings = Landings {
             sums: self.sums.as_ptr().cast(),
             bias: filters.bias.as_ptr(),
             multiplier: filters.multiplier.as_ptr(),
             shift: filters.shift.as_ptr(),
-            places: core::array::from_fn(|window| spare.wrapping_add(window * filters.count)),
+            places: spare,
             zero_point: filters.zero_point.into(),
             bits: self.bits,
-            count: filters.count,
-            high: 32 - self.bits,
+            count,
+            windows: if per_turn == 4 { 1 } else { WINDOWS },
         };
-        let points = self.gather.points();
-        let mut windows = Windows::new(&self.p.window, self.p.input, self.p.output);
-        for (turn, pixels) in output.chunks_mut(WINDOWS * channels).enumerate() {
+        let mut block = Block {
+            windows: [core::ptr::null(); WINDOWS],
+            weights: filters.weights.as_ptr(),
+            taps,
+            turns: count / per_turn,
+            sums: self.sums.as_mut_ptr().cast(),
+            filter_step: taps,
+        };
+        let mut points = self.points;
+        for pixels in output.chunks_mut(WINDOWS * channels) {
             let positions = pixels.len() / channels;
-            if let Some(points) = points.filter(|_| positions == WINDOWS) {
-                let from = points.as_ptr().wrapping_add(turn * WINDOWS * taps);
-                block.windows = [from, from.wrapping_add(taps), from.wrapping_add(2 * taps)];
-            } else {
-                if points.is_some() {
-                    windows.by_ref().take(turn * WINDOWS).for_each(|_| {});
+            block.windows = match points.and_then(|points| points.split_at_checked(positions * taps)) {
+                Some((now, later)) => {
+                    points = Some(later);
+                    let window = |at: usize| now.as_ptr().wrapping_add(at.min(positions - 1) * taps);
+                    [window(0), window(1), window(2)]
                 }
-                // Windows that do not exist repeat the last; their results are not kept.
-                let mut last = filters.weights.as_ptr();
-                for (at, place) in block.windows.iter_mut().enumerate() {
-                    if at < positions {
-                        let column = self.scratch.get_mut(at * taps..).unwrap_or(&mut []);
-                        last = self.gather.window(windows.next().unwrap_or_default(), group, column);
-                    }
-                    *place = last;
+                None => gather.block(positions, self.scratch),
+            };
+            // SAFETY: windows and filters have `taps` bytes each, and the sums have room for `CHUNK` filters.
+            unsafe {
+                if block.turns != 0 {
+                    inner(&block);
+                }
+                if count % per_turn != 0 {
+                    rest(&block, count, count % per_turn);
                 }
             }
-            self.sum(&mut block, filters, per_turn);
             if direct && positions == WINDOWS {
                 let first = pixels.as_mut_ptr().wrapping_add(filters.first);
                 landings.places = [first, first.wrapping_add(channels), first.wrapping_add(2 * channels)];
@@ -142,125 +159,42 @@ impl Run<'_> {
                 unsafe { land(&landings) };
                 continue;
             }
-            landings.places = core::array::from_fn(|window| spare.wrapping_add(window * filters.count));
+            landings.places = spare;
             // SAFETY: as above; three times `count` values fit.
             unsafe { land(&landings) };
-            if is_whole {
-                let len = pixels.len();
-                self.finish.store(self.values.get_mut(..len).unwrap_or(&mut []), pixels);
-                continue;
-            }
-            for (pixel, values) in
-                pixels.chunks_exact_mut(channels).zip(self.values.chunks_exact_mut(filters.count.max(1)))
-            {
-                self.finish.store(values, pixel.get_mut(filters.first..).unwrap_or(&mut []));
-            }
+            self.store(filters, pixels);
         }
     }
 
-    /// Sums of all filters over the windows of `block`.
-    #[inline(always)]
-    fn sum(&mut self, block: &mut Block, filters: &Filters<'_>, per_turn: usize) {
-        let sums = self.sums.as_mut_ptr().cast::<i32>();
-        block.weights = filters.weights.as_ptr();
-        block.turns = filters.count / per_turn;
-        block.sums = sums;
-        let rest = filters.count % per_turn;
-        // SAFETY: windows and filters have `taps` bytes each, and the sums have room for `CHUNK` filters.
-        unsafe {
-            if block.turns != 0 {
-                if per_turn == 4 { one_window(block) } else { three_windows(block) }
-            }
-            // What is left is taken filter by filter, each standing for both of its turn. The places behind a window's
-            // last filter are spare: a chunk with a rest is not full.
-            for at in filters.count - rest..filters.count {
-                block.weights = filters.weights.as_ptr().wrapping_add(at * filters.taps);
-                block.turns = 1;
-                block.filter_step = 0;
-                block.sums = sums.wrapping_add(at);
-                three_windows(block);
-                block.filter_step = filters.taps;
-            }
-        }
-    }
-}
-
-/// Finds the taps of windows, or copies them together.
-struct Gather<'a> {
-    p: &'a Conv2d,
-    input: &'a [i8],
-    kernel: [usize; 2],
-    row_pitch: usize,
-    row_step: usize,
-    row_taps: usize,
-    /// Rows of windows inside the input are adjacent in memory.
-    has_rows: bool,
-}
-
-impl<'a> Gather<'a> {
-    fn new(p: &'a Conv2d, input: &'a [i8]) -> Self {
-        let kernel = p.window.kernel.map(usize::from);
-        let row_pitch = usize::from(p.input.w) * usize::from(p.input.c);
-        Self {
-            p,
-            input,
-            kernel,
-            row_pitch,
-            row_step: usize::from(p.window.dilation[0]) * row_pitch,
-            row_taps: kernel[1] * usize::from(p.input.c),
-            has_rows: p.groups == 1 && p.window.dilation[1] == 1,
-        }
-    }
-
-    /// The input, if windows are its positions one after the other.
-    fn points(&self) -> Option<&'a [i8]> {
-        let w = &self.p.window;
-        let adjacent = w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && self.p.groups == 1;
-        (adjacent && self.p.input.positions() == self.p.output.positions()).then_some(self.input)
-    }
-
-    /// Where the taps of one window and group are: in the input, or in `column`, which has room for them.
-    #[inline(always)]
-    fn window(&mut self, window: (Span, Span), group: (usize, usize), column: &mut [i8]) -> *const i8 {
-        let (rows, columns) = window;
-        if self.has_rows && rows.count == self.kernel[0] && columns.count == self.kernel[1] {
-            let start = rows.start * self.row_pitch + columns.start * usize::from(self.p.input.c);
-            let end = start + (self.kernel[0] - 1) * self.row_step + self.row_taps;
-            if let Some(from) = self.input.get(start..end) {
-                if self.kernel[0] == 1 {
-                    return from.as_ptr();
-                }
-                if column.len() >= self.kernel[0] * self.row_taps {
-                    // SAFETY: `from` spans all rows, and the column has room for them.
-                    unsafe {
-                        copy_rows(from.as_ptr(), self.row_step, self.row_taps, self.kernel[0], column.as_mut_ptr());
-                    }
-                    return column.as_ptr();
-                }
-            }
-        }
-        self.runs(window, group, column);
-        column.as_ptr()
-    }
-
+    /// Finishes the values of a block and stores them.
     #[inline(never)]
-    fn runs(&self, window: (Span, Span), group: (usize, usize), column: &mut [i8]) {
-        let mut rest = column;
-        for_each_run(self.p, window, group, self.input, |run| {
-            let len = match run {
-                columns::Run::Pad(len) => len,
-                columns::Run::Inside(taps) => taps.len(),
-            };
-            let Some((now, later)) = core::mem::take(&mut rest).split_at_mut_checked(len) else { return };
-            rest = later;
-            match run {
-                columns::Run::Pad(_) => now.fill(self.p.pad_value),
-                // SAFETY: one row of as many bytes as `now` has, which are not none.
-                columns::Run::Inside(taps) if len != 0 => unsafe {
-                    copy_rows(taps.as_ptr(), 0, len, 1, now.as_mut_ptr())
-                },
-                columns::Run::Inside(_) => {}
-            }
-        });
+    fn store(&mut self, filters: &Filters<'_>, pixels: &mut [i8]) {
+        if filters.count == self.channels {
+            let len = pixels.len();
+            return self.finish.store(self.values.get_mut(..len).unwrap_or(&mut []), pixels);
+        }
+        let values = self.values.chunks_exact_mut(filters.count.max(1));
+        for (pixel, values) in pixels.chunks_exact_mut(self.channels).zip(values) {
+            self.finish.store(values, pixel.get_mut(filters.first..).unwrap_or(&mut []));
+        }
+    }
+}
+
+/// The last `rest` of `count` filters, filter by filter, each standing for both of its turn.
+///
+/// # Safety
+/// As the loop for `block`. The place behind a window's last filter is spare: a chunk with a rest is not full.
+#[inline(never)]
+unsafe fn rest(block: &Block, count: usize, rest: usize) {
+    for at in count - rest..count {
+        let one = Block {
+            weights: block.weights.wrapping_add(at * block.taps),
+            turns: 1,
+            filter_step: 0,
+            sums: block.sums.wrapping_add(at),
+            ..*block
+        };
+        // SAFETY: as the caller vouches; one filter from `at` on.
+        unsafe { three_windows(&one) };
     }
 }

@@ -1,7 +1,7 @@
 //! Depthwise convolution: 3x3 in strips of sixteen channels, other kernels by the DSP variant.
 
 use super::finish::Finish;
-use super::strips::{CHANNELS, COLUMNS, Constants, Rows, Strip, Walk, interleave, row_of_windows};
+use super::strips::{CHANNELS, COLUMNS, Rows, Strip, Walk, Weights, interleave, row_of_wide_windows, row_of_windows};
 use crate::kernels::arm_dsp;
 use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::scales::pre_shift;
@@ -21,6 +21,7 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
     let finish = Finish::new(q.landing, residual);
     let pad = p.pad_value;
     let mut strip = Strip([[[pad, pad, pad, 0]; CHANNELS]; COLUMNS]);
+    let mut turned = Weights([[[0; 4]; CHANNELS]; 4]);
     for left in (0..width).step_by(tile) {
         let count = tile.min(width - left);
         let columns = (count - 1) * stride + 3;
@@ -28,39 +29,30 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
         // Columns inside the input; the others keep the padding from here on.
         let from = before.saturating_sub(left * stride).min(columns);
         let to = (usize::from(p.input.w) + before).saturating_sub(left * stride).clamp(from, columns);
-        strip.0.as_flattened_mut().fill([pad, pad, pad, 0]);
+        if left != 0 {
+            strip.0.as_flattened_mut().fill([pad, pad, pad, 0]);
+        }
         let column = (left * stride + from).saturating_sub(before);
         let tile = Tile { p, input, finish, bits, left, count, from, inside: to - from, column };
         for first in (0..channels).step_by(CHANNELS) {
             let lanes = CHANNELS.min(channels - first);
-            let Some(constants) = constants(q, bits, weights, channels, first, lanes) else { return };
-            tile.run(&constants, first, lanes, q, &mut strip, output);
+            if turn(weights, channels, first, lanes, &mut turned).is_none() {
+                return;
+            }
+            tile.run(&turned, first, lanes, q, &mut strip, output);
         }
     }
 }
 
-/// Constants of `lanes` channels from `first` on.
-#[inline(never)]
-fn constants(
-    q: &Requant<'_>,
-    bits: u32,
-    weights: &[i8],
-    channels: usize,
-    first: usize,
-    lanes: usize,
-) -> Option<Constants> {
-    let mut constants = Constants { weights: [[[0; 4]; CHANNELS]; 4], scales: [[[0; 4]; 3]; CHANNELS / 4] };
-    let row = |row: usize| weights.get(row * 3 * channels + first..).filter(|row| row.len() >= 2 * channels + lanes);
-    let from = [row(0)?.as_ptr(), row(1)?.as_ptr(), row(2)?.as_ptr()];
-    let rows = Rows { from, step: [channels; 3], to: constants.weights.as_mut_ptr(), lanes, count: 3 };
-    // SAFETY: each row reaches to the last of its three columns; there are four places.
+/// Brings the weights of `lanes` channels from `first` on into the order of a strip; `None` if there are too few.
+fn turn(weights: &[i8], channels: usize, first: usize, lanes: usize, to: &mut Weights) -> Option<()> {
+    let from = weights.get(first..)?.get(..8 * channels + lanes)?.as_ptr();
+    let row = |row: usize| from.wrapping_add(3 * row * channels);
+    let from = [row(0), row(1), row(2)];
+    let rows = Rows { from, step: [channels; 3], to: to.0.as_mut_ptr(), lanes, count: 3 };
+    // SAFETY: the weights reach to the last of nine taps; there are four places.
     unsafe { interleave(&rows) };
-    for (at, scales) in constants.scales.iter_mut().enumerate().take(lanes / 4) {
-        let first = first + 4 * at;
-        let shift = q.shift.get(first..)?.first_chunk::<4>()?.map(|shift| 32 - bits as i32 - i32::from(shift));
-        *scales = [*q.bias.get(first..)?.first_chunk::<4>()?, *q.multiplier.get(first..)?.first_chunk::<4>()?, shift];
-    }
-    Some(constants)
+    Some(())
 }
 
 /// Output columns whose windows fit a strip.
@@ -83,7 +75,7 @@ impl Tile<'_> {
     #[inline(never)]
     fn run(
         &self,
-        constants: &Constants,
+        weights: &Weights,
         first: usize,
         lanes: usize,
         q: &Requant<'_>,
@@ -92,30 +84,51 @@ impl Tile<'_> {
     ) {
         let channels = usize::from(self.p.input.c).max(1);
         let [row_stride, stride] = self.p.window.stride.map(usize::from);
-        let height = usize::from(self.p.input.h);
         let row_bytes = usize::from(self.p.input.w) * channels;
         let start = self.column * channels + first;
         let reach = self.inside.saturating_sub(1) * channels + lanes;
         let places_start = self.left * channels + first;
         let places_end = places_start + (self.count - 1) * channels + lanes;
-        let direct = self.finish.is_nothing();
+        let end = first + lanes;
+        let (Some(bias), Some(multiplier), Some(shift)) =
+            (q.bias.get(first..end), q.multiplier.get(first..end), q.shift.get(first..end))
+        else {
+            return;
+        };
+        // Rows from here on are inside the input.
+        let inside = match self.input.len().checked_sub(start + reach) {
+            Some(rest) if self.inside != 0 => (rest / row_bytes + 1).min(self.p.input.h.into()),
+            _ => 0,
+        };
+        let from = self.input.as_ptr().wrapping_add(start);
         let pad = [self.p.pad_value; CHANNELS];
+        let direct = self.finish.is_nothing();
         let mut values = [[0i8; CHANNELS]; COLUMNS];
+        let to = strip.0.as_mut_ptr();
+        let mut walk = Walk {
+            strip: to.wrapping_sub(stride),
+            to: values.as_mut_ptr().cast(),
+            weights,
+            bias: bias.as_ptr(),
+            shift: shift.as_ptr(),
+            multiplier: multiplier.as_ptr(),
+            columns: Walk::COLUMNS,
+            groups: lanes / 4,
+            count: self.count,
+            zero_point: q.landing.zero_point.into(),
+            bits: self.bits,
+            step: if direct { channels } else { CHANNELS },
+        };
+        let mut rows = Rows { from: [from; 3], step: [channels; 3], to, lanes, count: self.inside };
+        rows.to = to.wrapping_add(self.from);
         let mut top = 0usize.wrapping_sub(self.p.window.pad[0].into());
         for places in output.chunks_exact_mut((usize::from(self.p.output.w) * channels).max(1)) {
-            let mut rows = Rows {
-                from: [pad.as_ptr(); 3],
-                step: [0; 3],
-                to: strip.0.as_mut_ptr().wrapping_add(self.from),
-                lanes,
-                count: self.inside,
-            };
-            for (at, (from, step)) in rows.from.iter_mut().zip(&mut rows.step).enumerate() {
-                let row = top.wrapping_add(at);
-                let values = if row < height { self.input.get(row * row_bytes + start..) } else { None };
-                if let Some(values) = values.filter(|values| values.len() >= reach) {
-                    (*from, *step) = (values.as_ptr(), channels);
-                }
+            for (at, (row, step)) in rows.from.iter_mut().zip(&mut rows.step).enumerate() {
+                let index = top.wrapping_add(at);
+                (*row, *step) = match index < inside {
+                    true => (from.wrapping_add(index * row_bytes), channels),
+                    false => (pad.as_ptr(), 0),
+                };
             }
             top = top.wrapping_add(row_stride);
             if self.inside != 0 {
@@ -123,18 +136,12 @@ impl Tile<'_> {
                 unsafe { interleave(&rows) };
             }
             let Some(places) = places.get_mut(places_start..places_end) else { return };
-            let mut walk = Walk {
-                strip,
-                strip_step: stride * size_of::<[[i8; 4]; CHANNELS]>(),
-                to: if direct { places.as_mut_ptr() } else { values.as_mut_ptr().cast() },
-                step: if direct { channels } else { CHANNELS },
-                groups: lanes / 4,
-                count: self.count,
-                zero_point: q.landing.zero_point.into(),
-                bits: self.bits,
-            };
+            if direct {
+                walk.to = places.as_mut_ptr();
+            }
+            let mut now = walk;
             // SAFETY: the strip holds the columns of `count` windows, and `to` leads over as many places of `lanes` bytes.
-            unsafe { row_of_windows(&mut walk, constants) };
+            unsafe { if stride == 1 { row_of_windows(&mut now) } else { row_of_wide_windows(&mut now) } }
             if !direct {
                 for (place, values) in places.chunks_mut(channels).zip(&mut values).take(self.count) {
                     self.finish.store(values.get_mut(..lanes).unwrap_or(&mut []), place);

@@ -1,4 +1,4 @@
-//! Loops over filters and the requantization of their sums.
+//! Loops over filters: sums of products of three windows, or of one.
 
 use core::arch::naked_asm;
 
@@ -18,36 +18,46 @@ pub struct Block {
     pub weights: *const i8,
     /// Taps per window and weights per filter, at least 1.
     pub taps: usize,
-    /// Turns: pairs of filters, or groups of four.
+    /// Turns: pairs of filters, or groups of four; at least 1.
     pub turns: usize,
     /// Where the first window's sums go.
     pub sums: *mut i32,
-    /// Bytes from the first filter of a turn to the next one.
+    /// Bytes from the first filter of a turn to the next one; anything but `taps` allows only one turn.
     pub filter_step: usize,
 }
 
-/// Sums of two filters per turn over three windows.
+/// Sums of two filters per turn over three windows of any number of taps.
 ///
 /// # Safety
 /// Windows and filters have `taps` readable bytes each; `sums` points into [`Sums`], with two places per turn.
 #[unsafe(naked)]
-pub unsafe extern "C" fn three_windows(block: *mut Block) {
+pub unsafe extern "C" fn three_windows(block: &Block) {
     naked_asm!(
         ".cpu cortex-m55",
         "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
-        "mov r12, r0",
-        "ldr r11, [r12, #16]",
+        "ldm r0, {{r5, r7, r9}}",
+        "ldrd r1, r11, [r0, #12]",
+        "ldrd r4, r12, [r0, #20]",
+        "ldr r3, [r0, #28]",
+        // On the stack: the windows, the end of the sums, and from the end of a filter read in whole vectors to its own.
+        "add r4, r12, r4, lsl #3",
+        "and r8, r11, #15",
+        "cmp r8, #0",
+        "ite eq",
+        "moveq r6, #0",
+        "subne r6, r8, #16",
+        "sub sp, sp, #20",
+        "stm sp, {{r5, r7, r9}}",
+        "strd r4, r6, [sp, #12]",
+        "add r3, r3, r1",
         "1:",
-        "ldr r1, [r12, #12]",
-        "ldr r3, [r12, #28]",
-        "ldm r12, {{r5, r7, r9}}",
+        "ldm sp, {{r5, r7, r9}}",
         "mov r0, #0",
         "mov r2, #0",
         "mov r4, #0",
         "mov r6, #0",
         "mov r8, #0",
         "mov r10, #0",
-        "add r3, r3, r1",
         "dlstp.8 lr, r11",
         "2:",
         "vldrb.u8 q0, [r1], #16",
@@ -62,18 +72,112 @@ pub unsafe extern "C" fn three_windows(block: *mut Block) {
         "vmladava.s8 r8, q0, q2",
         "vmladava.s8 r10, q1, q2",
         "letp lr, 2b",
-        "ldr r1, [r12, #24]",
-        "ldr r3, [r12, #12]",
-        "ldr r5, [r12, #20]",
-        "strd r4, r6, [r1, #256]",
-        "strd r8, r10, [r1, #512]",
-        "strd r0, r2, [r1], #8",
-        "add r3, r3, r11, lsl #1",
-        "subs r5, r5, #1",
-        "str r3, [r12, #12]",
-        "str r5, [r12, #20]",
-        "str r1, [r12, #24]",
+        "strd r4, r6, [r12, #256]",
+        "strd r8, r10, [r12, #512]",
+        "strd r0, r2, [r12], #8",
+        "ldrd r4, r6, [sp, #12]",
+        "add r1, r3, r6",
+        "add r3, r1, r11",
+        "cmp r12, r4",
         "bne 1b",
+        "add sp, sp, #20",
+        "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+    )
+}
+
+/// As [`three_windows`], for at most 16 taps.
+///
+/// # Safety
+/// As [`three_windows`].
+#[unsafe(naked)]
+pub unsafe extern "C" fn three_windows_of_16(block: &Block) {
+    naked_asm!(
+        ".cpu cortex-m55",
+        "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+        "vpush {{d8, d9}}",
+        "ldm r0, {{r4, r5, r6, r7, r8, r9, r10, r11}}",
+        "vctp.8 r8",
+        "vpsttt",
+        "vldrbt.u8 q2, [r4]",
+        "vldrbt.u8 q3, [r5]",
+        "vldrbt.u8 q4, [r6]",
+        "mov r1, r7",
+        "add r3, r7, r11",
+        "lsl r5, r8, #1",
+        "mov r7, r10",
+        "dls lr, r9",
+        "1:",
+        "vpstt",
+        "vldrbt.u8 q0, [r1]",
+        "vldrbt.u8 q1, [r3]",
+        "add r1, r1, r5",
+        "vmladav.s8 r0, q0, q2",
+        "vmladav.s8 r2, q1, q2",
+        "add r3, r3, r5",
+        "vmladav.s8 r4, q0, q3",
+        "vmladav.s8 r6, q1, q3",
+        "vmladav.s8 r8, q0, q4",
+        "vmladav.s8 r10, q1, q4",
+        "strd r4, r6, [r7, #256]",
+        "strd r8, r10, [r7, #512]",
+        "strd r0, r2, [r7], #8",
+        "le lr, 1b",
+        "vpop {{d8, d9}}",
+        "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+    )
+}
+
+/// As [`three_windows`], for 17 to 32 taps.
+///
+/// # Safety
+/// As [`three_windows`].
+#[unsafe(naked)]
+pub unsafe extern "C" fn three_windows_of_32(block: &Block) {
+    naked_asm!(
+        ".cpu cortex-m55",
+        "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+        "vpush {{d8, d9, d10, d11, d12, d13, d14, d15}}",
+        "ldm r0, {{r4, r5, r6, r7, r8, r9, r10, r11}}",
+        "sub r12, r8, #16",
+        "vctp.8 r12",
+        "vldrb.u8 q2, [r4]",
+        "vldrb.u8 q4, [r5]",
+        "vldrb.u8 q6, [r6]",
+        "vpsttt",
+        "vldrbt.u8 q3, [r4, #16]",
+        "vldrbt.u8 q5, [r5, #16]",
+        "vldrbt.u8 q7, [r6, #16]",
+        "mov r1, r7",
+        "add r3, r7, r11",
+        "lsl r5, r8, #1",
+        "mov r7, r10",
+        "dls lr, r9",
+        "1:",
+        "vldrb.u8 q0, [r1]",
+        "vpst",
+        "vldrbt.u8 q1, [r1, #16]",
+        "vmladav.s8 r0, q0, q2",
+        "vmladav.s8 r4, q0, q4",
+        "vmladav.s8 r8, q0, q6",
+        "vmladava.s8 r0, q1, q3",
+        "vldrb.u8 q0, [r3]",
+        "vmladava.s8 r4, q1, q5",
+        "vmladava.s8 r8, q1, q7",
+        "vpst",
+        "vldrbt.u8 q1, [r3, #16]",
+        "vmladav.s8 r2, q0, q2",
+        "vmladav.s8 r6, q0, q4",
+        "vmladav.s8 r10, q0, q6",
+        "vmladava.s8 r2, q1, q3",
+        "vmladava.s8 r6, q1, q5",
+        "vmladava.s8 r10, q1, q7",
+        "add r1, r1, r5",
+        "add r3, r3, r5",
+        "strd r4, r6, [r7, #256]",
+        "strd r8, r10, [r7, #512]",
+        "strd r0, r2, [r7], #8",
+        "le lr, 1b",
+        "vpop {{d8, d9, d10, d11, d12, d13, d14, d15}}",
         "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
     )
 }
@@ -83,21 +187,18 @@ pub unsafe extern "C" fn three_windows(block: *mut Block) {
 /// # Safety
 /// As [`three_windows`], with four places per turn in the first window's sums.
 #[unsafe(naked)]
-pub unsafe extern "C" fn one_window(block: *mut Block) {
+pub unsafe extern "C" fn one_window(block: &Block) {
     naked_asm!(
         ".cpu cortex-m55",
         "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
-        "mov r12, r0",
-        "ldr r11, [r12, #16]",
-        "ldr r8, [r12, #12]",
-        "ldr r10, [r12, #28]",
+        "ldrd r1, r11, [r0, #12]",
+        "ldrd r10, r12, [r0, #20]",
+        "ldr r8, [r0]",
         "1:",
-        "ldr r9, [r12]",
-        "mov r1, r8",
-        "add r3, r1, r10",
-        "add r5, r3, r10",
-        "add r7, r5, r10",
-        "add r8, r8, r11, lsl #2",
+        "mov r9, r8",
+        "add r3, r1, r11",
+        "add r5, r3, r11",
+        "add r7, r5, r11",
         "mov r0, #0",
         "mov r2, #0",
         "mov r4, #0",
@@ -114,100 +215,15 @@ pub unsafe extern "C" fn one_window(block: *mut Block) {
         "vmladava.s8 r4, q0, q3",
         "vmladava.s8 r6, q0, q1",
         "letp lr, 2b",
-        "ldr r1, [r12, #24]",
-        "ldr r5, [r12, #20]",
-        "stm r1!, {{r0, r2, r4, r6}}",
-        "subs r5, r5, #1",
-        "str r5, [r12, #20]",
-        "str r1, [r12, #24]",
+        "stm r12!, {{r0, r2, r4, r6}}",
+        // Back from the end of the vectors to that of the filter.
+        "add r7, r11, #15",
+        "bic r7, r7, #15",
+        "sub r7, r3, r7",
+        "add r1, r7, r11, lsl #1",
+        "add r1, r1, r11",
+        "subs r10, r10, #1",
         "bne 1b",
         "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
-    )
-}
-
-/// Requantization of a block's sums.
-#[repr(C)]
-pub struct Landings {
-    pub sums: *const i32,
-    pub bias: *const i32,
-    pub multiplier: *const i32,
-    pub shift: *const u8,
-    /// Places of each window.
-    pub places: [*mut i8; WINDOWS],
-    pub zero_point: i32,
-    /// Bits by which accumulators are shifted left.
-    pub bits: u32,
-    /// Filters, at least 1.
-    pub count: usize,
-    /// 32 less `bits`.
-    pub high: u32,
-}
-
-/// Saturated int8 values of `count` filters at three windows. The high half of the product, shifted right and rounded half
-/// up, is exact because every shift plus `bits` is at least 33.
-///
-/// # Safety
-/// `sums` points to [`Sums`], tables and places have `count` entries.
-#[unsafe(naked)]
-pub unsafe extern "C" fn land(landings: *const Landings) {
-    naked_asm!(
-        ".cpu cortex-m55",
-        ".macro stitchkit_land place",
-        "vadd.i32 q0, q0, q1",
-        "vshl.s32 q0, r8",
-        "vmulh.s32 q0, q0, q2",
-        "vrshl.s32 q0, q0, q3",
-        "vadd.i32 q0, q0, r7",
-        "vqmovnb.s32 q0, q0",
-        "vqmovnb.s16 q0, q0",
-        "vstrb.32 q0, [\\place], #4",
-        ".endm",
-        "push {{r4, r5, r6, r7, r8, r9, r10, lr}}",
-        "vpush {{d8, d9}}",
-        "ldm r0, {{r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10}}",
-        "vdup.32 q4, r10",
-        "add r10, r0, #512",
-        "dlstp.32 lr, r9",
-        "1:",
-        "vldrb.u32 q3, [r3], #4",
-        "vldrw.u32 q1, [r1], #16",
-        "vldrw.u32 q2, [r2], #16",
-        "vsub.i32 q3, q4, q3",
-        "vldrw.u32 q0, [r0, #256]",
-        "stitchkit_land r5",
-        "vldrw.u32 q0, [r10], #16",
-        "stitchkit_land r6",
-        "vldrw.u32 q0, [r0], #16",
-        "stitchkit_land r4",
-        "letp lr, 1b",
-        "vpop {{d8, d9}}",
-        "pop {{r4, r5, r6, r7, r8, r9, r10, pc}}",
-        ".purgem stitchkit_land",
-    )
-}
-
-/// Copies `rows` rows of `bytes` bytes that start `step` apart to adjacent places.
-///
-/// # Safety
-/// `from` leads over that many readable bytes, `to` over as many writable ones; `rows` and `bytes` are at least 1.
-#[unsafe(naked)]
-pub unsafe extern "C" fn copy_rows(from: *const i8, step: usize, bytes: usize, rows: usize, to: *mut i8) {
-    naked_asm!(
-        ".cpu cortex-m55",
-        "push {{r4, r5, lr}}",
-        "ldr r4, [sp, #12]",
-        "1:",
-        "mov r12, r0",
-        "mov r5, r4",
-        "dlstp.8 lr, r2",
-        "2:",
-        "vldrb.u8 q0, [r12], #16",
-        "vstrb.8 q0, [r5], #16",
-        "letp lr, 2b",
-        "add r0, r0, r1",
-        "add r4, r4, r2",
-        "subs r3, r3, #1",
-        "bne 1b",
-        "pop {{r4, r5, pc}}",
     )
 }

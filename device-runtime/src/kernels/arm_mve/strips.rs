@@ -55,24 +55,23 @@ pub unsafe extern "C" fn interleave(rows: *const Rows) {
     )
 }
 
-/// Constants of up to sixteen channels.
+/// Weights of up to sixteen channels: per kernel column and channel rows 0, 1, 2, then zero. A fourth column of zeros.
 #[repr(C, align(4))]
-pub struct Constants {
-    /// Per kernel column and channel: rows 0, 1, 2, then zero. A fourth column of zeros.
-    pub weights: [[[i8; 4]; CHANNELS]; 4],
-    /// Of four channels each: biases, multipliers, 32 less shifts less `bits`.
-    pub scales: [[[i32; 4]; 3]; CHANNELS / 4],
-}
+pub struct Weights(pub [[[i8; 4]; CHANNELS]; 4]);
 
-/// Windows in a row.
+/// Windows in a row. Pointers are those of the first channel.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Walk {
-    pub strip: *const Strip,
-    /// Bytes from window to window of the strip.
-    pub strip_step: usize,
+    /// The column of the strip that lies one step before the first window.
+    pub strip: *const [[i8; 4]; CHANNELS],
     pub to: *mut i8,
-    /// Bytes from place to place.
-    pub step: usize,
+    pub weights: *const Weights,
+    pub bias: *const i32,
+    pub shift: *const u8,
+    pub multiplier: *const i32,
+    /// Bytes from column to column of a strip: 0, 1, 2 and 3 times.
+    pub columns: [u32; 4],
     /// Groups of four channels, at least 1.
     pub groups: usize,
     /// Windows, at least 1.
@@ -80,80 +79,100 @@ pub struct Walk {
     pub zero_point: i32,
     /// Bits by which accumulators are shifted left.
     pub bits: u32,
+    /// Bytes from place to place.
+    pub step: usize,
 }
 
-/// Saturated int8 values of a row of windows.
-///
-/// # Safety
-/// The strip holds three columns for every window, and one more word may be read of the last; every place has four bytes
-/// per group. `walk` is used up.
-#[unsafe(naked)]
-pub unsafe extern "C" fn row_of_windows(walk: *mut Walk, constants: *const Constants) {
-    naked_asm!(
-        ".cpu cortex-m55",
-        "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
-        "vpush {{d8, d9, d10, d11, d12, d13, d14, d15}}",
-        "mov r12, r0",
-        "mov r10, r1",
-        "ldr r8, [r12, #24]",
-        "ldr r9, [r12, #28]",
-        "ldr r11, [r12, #16]",
-        // Offsets of four columns, for each of four channels; the last column meets zero weights.
-        "mov r0, #64",
-        "mov r2, #0",
-        "mov r4, #128",
-        "mov r6, #192",
-        "vmov q4[2], q4[0], r2, r4",
-        "vmov q4[3], q4[1], r0, r6",
-        "mov r0, #4",
-        "vadd.i32 q5, q4, r0",
-        "vadd.i32 q6, q5, r0",
-        "vadd.i32 q7, q6, r0",
-        "1:",
-        "ldr r1, [r12]",
-        "ldr r7, [r12, #8]",
-        "mov r3, r10",
-        "add r5, r10, #256",
-        "dls lr, r11",
-        "2:",
-        "vldrw.u32 q0, [r3, q4]",
-        "vldrw.u32 q1, [r1, q4]",
-        "vmladav.s8 r0, q0, q1",
-        "vldrw.u32 q2, [r3, q5]",
-        "vldrw.u32 q3, [r1, q5]",
-        "vmladav.s8 r2, q2, q3",
-        "vldrw.u32 q0, [r3, q6]",
-        "vldrw.u32 q1, [r1, q6]",
-        "vmladav.s8 r4, q0, q1",
-        "vldrw.u32 q2, [r3, q7]",
-        "vldrw.u32 q3, [r1, q7]",
-        "vmladav.s8 r6, q2, q3",
-        "vldrw.u32 q1, [r5], #16",
-        "vmov q0[2], q0[0], r0, r4",
-        "vmov q0[3], q0[1], r2, r6",
-        "vldrw.u32 q2, [r5], #16",
-        "vadd.i32 q0, q0, q1",
-        "vldrw.u32 q3, [r5], #16",
-        "vshl.s32 q0, r9",
-        "vmulh.s32 q0, q0, q2",
-        "vrshl.s32 q0, q0, q3",
-        "vadd.i32 q0, q0, r8",
-        "vqmovnb.s32 q0, q0",
-        "vqmovnb.s16 q0, q0",
-        "vstrb.32 q0, [r7], #4",
-        "add r1, r1, #16",
-        "add r3, r3, #16",
-        "le lr, 2b",
-        "ldm r12, {{r0, r1, r2, r3}}",
-        "ldr r4, [r12, #20]",
-        "add r0, r0, r1",
-        "add r2, r2, r3",
-        "subs r4, r4, #1",
-        "str r0, [r12]",
-        "str r2, [r12, #8]",
-        "str r4, [r12, #20]",
-        "bne 1b",
-        "vpop {{d8, d9, d10, d11, d12, d13, d14, d15}}",
-        "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
-    )
+impl Walk {
+    /// [`columns`](Self::columns) of every strip and of weights.
+    pub const COLUMNS: [u32; 4] = {
+        let column = size_of::<[[i8; 4]; CHANNELS]>() as u32;
+        [0, column, 2 * column, 3 * column]
+    };
+}
+
+macro_rules! row_of_windows {
+    ($(#[$doc:meta])* $name:ident, $step:literal) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name(walk: *mut Walk) {
+            naked_asm!(
+                ".cpu cortex-m55",
+                "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+                "vpush {{d8, d9, d10, d11, d12, d13, d14, d15}}",
+                "mov r12, r0",
+                "add r0, r12, #48",
+                "ldm r0, {{r8, r9, r11}}",
+                // Four channels: weights in q4 to q7, shifts in q2, the columns' addresses in q3.
+                "1:",
+                "ldm r12, {{r0, r1, r2, r3, r4, r5}}",
+                "vldrw.u32 q0, [r12, #24]",
+                "vadd.i32 q1, q0, r2",
+                "vadd.i32 q3, q0, r0",
+                "vldrw.u32 q4, [q1]",
+                "vldrw.u32 q5, [q1, #4]",
+                "vldrw.u32 q6, [q1, #8]",
+                "vldrw.u32 q7, [q1, #12]",
+                "vldrb.u32 q2, [r4], #4",
+                "rsb r6, r9, #32",
+                "vneg.s32 q2, q2",
+                "vadd.i32 q2, q2, r6",
+                "add r0, r0, #16",
+                "add r6, r1, #4",
+                "add r2, r2, #16",
+                "add r7, r3, #16",
+                "add r10, r5, #16",
+                "strd r0, r6, [r12]",
+                "strd r2, r7, [r12, #8]",
+                "strd r4, r10, [r12, #16]",
+                "ldr r0, [r12, #44]",
+                "dls lr, r0",
+                "2:",
+                concat!("vldrw.u32 q0, [q3, #", $step, "]!"),
+                "vmladav.s8 r0, q0, q4",
+                "vldrw.u32 q1, [q3, #4]",
+                "vmladav.s8 r2, q1, q5",
+                "vldrw.u32 q0, [q3, #8]",
+                "vmladav.s8 r4, q0, q6",
+                "vldrw.u32 q1, [q3, #12]",
+                "vmladav.s8 r6, q1, q7",
+                "vldrw.u32 q1, [r3]",
+                "vmov q0[2], q0[0], r0, r4",
+                "vmov q0[3], q0[1], r2, r6",
+                "vadd.i32 q0, q0, q1",
+                "vldrw.u32 q1, [r5]",
+                "vshl.s32 q0, r9",
+                "vmulh.s32 q0, q0, q1",
+                "vrshl.s32 q0, q0, q2",
+                "vqmovnb.s32 q0, q0",
+                "vqadd.s16 q0, q0, r8",
+                "vqmovnb.s16 q0, q0",
+                "vstrb.32 q0, [r1]",
+                "add r1, r1, r11",
+                "le lr, 2b",
+                "ldr r0, [r12, #40]",
+                "subs r0, r0, #1",
+                "str r0, [r12, #40]",
+                "bne 1b",
+                "vpop {{d8, d9, d10, d11, d12, d13, d14, d15}}",
+                "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+            )
+        }
+    };
+}
+
+row_of_windows! {
+    /// Saturated int8 values of a row of windows that are one column apart.
+    ///
+    /// # Safety
+    /// The strip holds three columns for every window, and one more word may be read of the last; every place has four bytes
+    /// per group, tables have four entries per group. `walk` is used up.
+    row_of_windows, "64"
+}
+row_of_windows! {
+    /// As [`row_of_windows`], two columns apart.
+    ///
+    /// # Safety
+    /// As [`row_of_windows`].
+    row_of_wide_windows, "128"
 }

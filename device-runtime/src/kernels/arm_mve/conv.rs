@@ -2,6 +2,7 @@
 
 use super::filters::{
     Block, CHUNK, Sums, WINDOWS, one_window, three_windows, three_windows_of_16, three_windows_of_32,
+    three_windows_of_48s,
 };
 use super::finish::Finish;
 use super::gather::Gather;
@@ -87,6 +88,7 @@ impl<'a> Filters<'a> {
             _ if positions == 1 => (one_window, 4),
             ..=16 => (three_windows_of_16, 2),
             17..=32 => (three_windows_of_32, 2),
+            taps if taps.is_multiple_of(48) => (three_windows_of_48s, 2),
             _ => (three_windows, 2),
         }
     }

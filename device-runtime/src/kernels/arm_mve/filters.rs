@@ -26,63 +26,87 @@ pub struct Block {
     pub filter_step: usize,
 }
 
-/// Sums of two filters per turn over three windows of any number of taps.
-///
-/// # Safety
-/// Windows and filters have `taps` readable bytes each; `sums` points into [`Sums`], with two places per turn.
-#[unsafe(naked)]
-pub unsafe extern "C" fn three_windows(block: &Block) {
-    naked_asm!(
-        ".cpu cortex-m55",
-        "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
-        "ldm r0, {{r5, r7, r9}}",
-        "ldrd r1, r11, [r0, #12]",
-        "ldrd r4, r12, [r0, #20]",
-        "ldr r3, [r0, #28]",
-        // On the stack: the windows, the end of the sums, and from the end of a filter read in whole vectors to its own.
-        "add r4, r12, r4, lsl #3",
-        "and r8, r11, #15",
-        "cmp r8, #0",
-        "ite eq",
-        "moveq r6, #0",
-        "subne r6, r8, #16",
-        "sub sp, sp, #20",
-        "stm sp, {{r5, r7, r9}}",
-        "strd r4, r6, [sp, #12]",
-        "add r3, r3, r1",
-        "1:",
-        "ldm sp, {{r5, r7, r9}}",
-        "mov r0, #0",
-        "mov r2, #0",
-        "mov r4, #0",
-        "mov r6, #0",
-        "mov r8, #0",
-        "mov r10, #0",
-        "dlstp.8 lr, r11",
-        "2:",
-        "vldrb.u8 q0, [r1], #16",
-        "vldrb.u8 q1, [r3], #16",
-        "vldrb.u8 q2, [r5], #16",
-        "vmladava.s8 r0, q0, q2",
-        "vldrb.u8 q3, [r7], #16",
-        "vmladava.s8 r2, q1, q2",
-        "vldrb.u8 q2, [r9], #16",
-        "vmladava.s8 r4, q0, q3",
-        "vmladava.s8 r6, q1, q3",
-        "vmladava.s8 r8, q0, q2",
-        "vmladava.s8 r10, q1, q2",
-        "letp lr, 2b",
-        "strd r4, r6, [r12, #256]",
-        "strd r8, r10, [r12, #512]",
-        "strd r0, r2, [r12], #8",
-        "ldrd r4, r6, [sp, #12]",
-        "add r1, r3, r6",
-        "add r3, r1, r11",
-        "cmp r12, r4",
-        "bne 1b",
-        "add sp, sp, #20",
-        "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
-    )
+macro_rules! three_windows {
+    ($(#[$doc:meta])* $name:ident, [$($start:literal),*], [$($turn:literal),*], $end:literal) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name(block: &Block) {
+            naked_asm!(
+                ".cpu cortex-m55",
+                ".macro stitchkit_vectors",
+                "vldrb.u8 q0, [r1], #16",
+                "vldrb.u8 q1, [r3], #16",
+                "vldrb.u8 q2, [r5], #16",
+                "vmladava.s8 r0, q0, q2",
+                "vldrb.u8 q3, [r7], #16",
+                "vmladava.s8 r2, q1, q2",
+                "vldrb.u8 q2, [r9], #16",
+                "vmladava.s8 r4, q0, q3",
+                "vmladava.s8 r6, q1, q3",
+                "vmladava.s8 r8, q0, q2",
+                "vmladava.s8 r10, q1, q2",
+                ".endm",
+                "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+                "ldm r0, {{r5, r7, r9}}",
+                "ldrd r1, r11, [r0, #12]",
+                "ldrd r4, r12, [r0, #20]",
+                "ldr r3, [r0, #28]",
+                // On the stack: the windows, the end of the sums, from the end of a filter read in whole vectors to its own,
+                // and the rounds of three vectors.
+                "add r4, r12, r4, lsl #3",
+                "and r6, r11, #15",
+                "cmp r6, #0",
+                "it ne",
+                "subne r6, r6, #16",
+                "mov r8, #48",
+                "udiv r8, r11, r8",
+                "sub sp, sp, #24",
+                "stm sp, {{r5, r7, r9}}",
+                "strd r4, r6, [sp, #12]",
+                "str r8, [sp, #20]",
+                "add r3, r3, r1",
+                "1:",
+                "ldm sp, {{r5, r7, r9}}",
+                "mov r0, #0",
+                "mov r2, #0",
+                "mov r4, #0",
+                "mov r6, #0",
+                "mov r8, #0",
+                "mov r10, #0",
+                $($start,)*
+                "2:",
+                $($turn,)*
+                $end,
+                "strd r4, r6, [r12, #256]",
+                "strd r8, r10, [r12, #512]",
+                "strd r0, r2, [r12], #8",
+                "ldrd r4, r6, [sp, #12]",
+                "add r1, r3, r6",
+                "add r3, r1, r11",
+                "cmp r12, r4",
+                "bne 1b",
+                "add sp, sp, #24",
+                "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+                ".purgem stitchkit_vectors",
+            )
+        }
+    };
+}
+
+three_windows! {
+    /// Sums of two filters per turn over three windows of any number of taps.
+    ///
+    /// # Safety
+    /// Windows and filters have `taps` readable bytes each; `sums` points into [`Sums`], with two places per turn.
+    three_windows, ["dlstp.8 lr, r11"], ["stitchkit_vectors"], "letp lr, 2b"
+}
+three_windows! {
+    /// As [`three_windows`], for a multiple of 48 taps.
+    ///
+    /// # Safety
+    /// As [`three_windows`].
+    three_windows_of_48s, ["ldr lr, [sp, #20]", "dls lr, lr"],
+    ["stitchkit_vectors", "stitchkit_vectors", "stitchkit_vectors"], "le lr, 2b"
 }
 
 /// As [`three_windows`], for at most 16 taps.

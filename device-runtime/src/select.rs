@@ -30,8 +30,13 @@ impl Limits {
     /// The deadline less its reserve.
     #[must_use]
     pub fn usable_us(&self) -> Option<u64> {
-        let reserve = u64::from(self.margin_percent.min(100));
-        self.deadline_us.map(|us| us - us / 100 * reserve - us % 100 * reserve / 100)
+        let reserve = u32::from(self.margin_percent.min(100));
+        let rest = |us: u32| us - us / 100 * reserve - us % 100 * reserve / 100;
+        // Small processors divide 64 bits in hundreds of instructions.
+        self.deadline_us.map(|us| match u32::try_from(us) {
+            Ok(us) => rest(us).into(),
+            Err(_) => us - us / 100 * u64::from(reserve) - us % 100 * u64::from(reserve) / 100,
+        })
     }
 }
 

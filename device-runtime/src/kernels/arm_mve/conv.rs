@@ -110,7 +110,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// The outputs of `filters` at every position.
     fn all_positions(&mut self, filters: &Filters<'_>, mut gather: Gather<'_>, output: &mut [i8]) {
-        let (channels, taps, count) = (self.channels, filters.taps, filters.count);
+        let (channels, taps, count) = (self.channels.max(1), filters.taps, filters.count);
         let (inner, per_turn) = filters.inner(output.len() / channels);
         let direct = self.finish.is_nothing();
         let spare = self.values.as_mut_ptr();
@@ -176,7 +176,7 @@ impl Run<'_> {
             return self.finish.store(self.values.get_mut(..len).unwrap_or(&mut []), pixels);
         }
         let values = self.values.chunks_exact_mut(filters.count.max(1));
-        for (pixel, values) in pixels.chunks_exact_mut(self.channels).zip(values) {
+        for (pixel, values) in pixels.chunks_exact_mut(self.channels.max(1)).zip(values) {
             self.finish.store(values, pixel.get_mut(filters.first..).unwrap_or(&mut []));
         }
     }

@@ -84,7 +84,7 @@ impl Tile<'_> {
     ) {
         let channels = usize::from(self.p.input.c).max(1);
         let [row_stride, stride] = self.p.window.stride.map(usize::from);
-        let row_bytes = usize::from(self.p.input.w) * channels;
+        let row_bytes = (usize::from(self.p.input.w) * channels).max(1);
         let start = self.column * channels + first;
         let reach = self.inside.saturating_sub(1) * channels + lanes;
         let places_start = self.left * channels + first;

@@ -8,6 +8,7 @@ mod export;
 mod fleet;
 mod init;
 mod inspect;
+mod operators;
 mod output_file;
 mod plan_choice;
 mod profile;
@@ -81,6 +82,8 @@ Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 limits cannot be met.";
 enum Verb {
     /// Write a family.toml for ONNX anchors: find their blocks and stages, choose the stitching space.
     Init(init::Command),
+    /// List the ONNX operators that anchors may hold, or run the standard's own test cases for them.
+    Operators(operators::Command),
     /// List every stitch of a family: path, MACs or FLOPs, parameters, bytes. Reads no weights.
     Stitches(stitches::Command),
     /// Make a bundle from a family: cut, stitch, evaluate, quantize, plan memory, write.
@@ -110,6 +113,7 @@ pub fn run(arguments: Cli) -> ExitCode {
     let ui = Ui::new(arguments.output);
     let result = match arguments.verb {
         Verb::Init(command) => command.run(&ui),
+        Verb::Operators(command) => command.run(&ui),
         Verb::Stitches(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),
         Verb::Assemble(command) => command.run(&ui),

@@ -13,6 +13,7 @@ use crate::fleet::{self, Assignment, FleetError, Need};
 use crate::infer::InferError;
 use crate::quantize::noise::StepNoise;
 use crate::report::work::PlanWork;
+use crate::stitch::init::CrossingFit;
 use crate::stitch::pareto::{self, Score};
 use crate::stitch::{Candidate, Space, StitchError, evaluate, space};
 use crate::study::{self, Settings, Study, study};
@@ -109,6 +110,17 @@ pub struct Fit {
     pub layer: usize,
     /// Residual of the least squares over the spread of the target.
     pub relative_residual: f64,
+    /// The same with the layer as it is, which several positions may share.
+    pub layer_residual: f64,
+    /// Linear CKA of the features left and those replaced, 0 to 1.
+    pub similarity: f64,
+}
+
+impl Fit {
+    fn of(fit: &CrossingFit) -> Self {
+        let &CrossingFit { layer, relative_residual, layer_residual, similarity, .. } = fit;
+        Self { layer, relative_residual, layer_residual, similarity }
+    }
 }
 
 /// A finished export.
@@ -157,7 +169,12 @@ pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Exp
         drop_dominated(&mut outcomes);
         compiled.retain(&kept_ids(&outcomes))?;
     }
-    let found = Found { outcomes, works, fits: study.fits, images: (study.search_images, evaluation.len()) };
+    let found = Found {
+        outcomes,
+        works,
+        fits: study.fits.iter().map(Fit::of).collect(),
+        images: (study.search_images, evaluation.len()),
+    };
     finish(compiled, found, &study.calibration, request)
 }
 
@@ -188,7 +205,12 @@ pub fn export_for(
     record_accuracy(&mut compiled, &outcomes);
     keep(&mut outcomes, &fleet::picks(&fleet::assign_compiled(&compiled, boards)?)?);
     compiled.retain(&kept_ids(&outcomes))?;
-    let found = Found { outcomes, works, fits: study.fits, images: (study.search_images, evaluation.len()) };
+    let found = Found {
+        outcomes,
+        works,
+        fits: study.fits.iter().map(Fit::of).collect(),
+        images: (study.search_images, evaluation.len()),
+    };
     let export = finish(compiled, found, &study.calibration, request)?;
     let bytes = AlignedBytes::copy_of(&export.bytes);
     let assignments = fleet::assign_whole(&Bundle::parse(bytes.as_slice()).map_err(CompileError::from)?, boards);

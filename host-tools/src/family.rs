@@ -23,8 +23,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::config::{
-    AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter, FinalNorm,
-    InputConfig, LayerIds, Layout, SpaceKind, StageExits, StitchingConfig,
+    Adapters, AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter,
+    FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
 };
 pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_dataset};
 pub use self::image::load_image;
@@ -219,6 +219,9 @@ impl Family {
         let mut warnings = Vec::new();
         for (small, pair) in self.anchors.windows(2).enumerate() {
             let shared = self.shared_stages(small);
+            if shared.is_empty() && self.config.stitching.adapters == Adapters::Allowed {
+                continue;
+            }
             for (stage, grid) in self.stages.iter().enumerate().filter(|(stage, _)| !shared.contains(stage)) {
                 for (has, lacks) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
                     if has.cuts.iter().any(|cut| cut.stage == stage) {

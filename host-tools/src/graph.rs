@@ -282,6 +282,8 @@ pub struct Node {
     pub name: String,
     /// Name of the output tensor in the source model; what named cuts refer to.
     pub tensor: String,
+    /// Operator of the source model, in ONNX's terms; empty where the import added the node.
+    pub operator: String,
     /// The operation with its constants.
     pub op: Op,
     /// Inputs, each produced earlier.

@@ -4,23 +4,28 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`pairs`] | stitching positions between two sequences of blocks |
+//! | [`adapter`] | class tokens and grids that only one of two anchors has |
 //! | [`space`] | all candidates of a family |
 //! | [`init`] | least-squares initialisation of stitching layers |
 //! | [`linalg`] | the solver behind it |
+//! | [`rank`] | which stitches are likely to be good, before any runs |
 //! | [`evaluate`] | float logits and accuracy of candidates |
 //! | [`pareto`] | candidates that no other one dominates |
 
+pub mod adapter;
 pub mod evaluate;
 pub mod init;
 pub mod linalg;
 pub mod pairs;
 pub mod pareto;
+pub mod rank;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod testnet;
 
 use crate::family::DataError;
-use crate::graph::{Dense, Graph, Node, Op, SegmentError, ValueId};
+use crate::graph::{Dense, Graph, Op, SegmentError};
+use adapter::{Adapter, Part};
 
 /// Part of one anchor that a candidate runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,14 +79,30 @@ pub struct LayerSpec {
     pub in_channels: usize,
     /// Channels of the anchor it enters.
     pub out_channels: usize,
+    /// Channels between its two layers, if it is of low rank.
+    pub rank: Option<usize>,
+    /// Whether it makes class tokens.
+    pub makes_token: bool,
     /// Crossings it serves, at least one.
     pub uses: Vec<Crossing>,
 }
 
-/// An affine map applied to every position (pixel or token) of a feature map.
+/// What is applied to the value taken: an affine map of every position (pixel or token), and where the two anchors do not
+/// share a grid the parts of an [`adapter`] around it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StitchingLayer {
-    /// `[out][in]` weights.
+    /// The map of all positions but class tokens that an adapter makes.
+    pub places: AffineLayer,
+    /// The map that makes class tokens, if an adapter does.
+    pub token: Option<AffineLayer>,
+}
+
+/// An affine map of channels: fully connected, or by way of fewer channels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AffineLayer {
+    /// `[rank][in]` weights of a first layer without bias, in a map of low rank.
+    pub down: Option<Vec<f32>>,
+    /// `[out][in]` weights, `[out][rank]` behind a first layer.
     pub weights: Vec<f32>,
     /// One bias per output channel.
     pub bias: Vec<f32>,
@@ -91,37 +112,36 @@ pub struct StitchingLayer {
     pub out_channels: usize,
 }
 
+impl AffineLayer {
+    /// Channels between the two layers of a map of low rank.
+    #[must_use]
+    pub fn rank(&self) -> Option<usize> {
+        self.down.as_ref().map(|down| down.len() / self.in_channels.max(1))
+    }
+
+    fn layers(&self) -> Vec<Op> {
+        let dense = |weights: &[f32], bias: Vec<f32>| {
+            Op::Dense(Dense { out_features: bias.len(), weights: weights.into(), bias: bias.into() })
+        };
+        let down = self.down.as_deref().map(|down| dense(down, vec![0.0; self.rank().unwrap_or(0)]));
+        down.into_iter().chain([dense(&self.weights, self.bias.clone())]).collect()
+    }
+}
+
 impl StitchingLayer {
     /// The layer as a graph of its own from a value of `from_shape` to one of `to_shape`. Grids of the same positions in
     /// another form (`[h, w, c]` and `[h * w, c]`) differ only in shape, as both are channel-fastest.
+    ///
+    /// # Panics
+    /// When no [`Adapter`] joins the shapes; spaces hold no such crossing.
     #[must_use]
     pub fn to_graph(&self, from_shape: &[usize], to_shape: &[usize]) -> Graph {
-        let node = |op: Op, input: usize, shape: Vec<usize>| {
-            let name = format!("stitch/{}", op.name());
-            Node { tensor: name.clone(), name, op, inputs: vec![ValueId(input)], shape }
-        };
-        let dense = Dense {
-            out_features: self.out_channels,
-            weights: self.weights.as_slice().into(),
-            bias: self.bias.as_slice().into(),
-        };
-        let mut shape = from_shape.to_vec();
-        if let Some(channels) = shape.last_mut() {
-            *channels = self.out_channels;
-        }
-        let reshaped = shape != to_shape;
-        let mut nodes = vec![node(Op::Dense(dense), 0, shape)];
-        if reshaped {
-            nodes.push(node(Op::Reshape, 1, to_shape.to_vec()));
-        }
-        Graph {
-            name: "stitch".to_owned(),
-            input_tensor: "stitch/input".to_owned(),
-            input_shape: from_shape.to_vec(),
-            output: ValueId(nodes.len()),
-            nodes,
-            aliases: Vec::new(),
-        }
+        let adapter =
+            Adapter::between(from_shape, to_shape).expect("crossings are between shapes that an adapter joins");
+        adapter.graph(&|part| match part {
+            Part::Places => self.places.layers(),
+            Part::Token => self.token.as_ref().unwrap_or(&self.places).layers(),
+        })
     }
 }
 

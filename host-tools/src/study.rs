@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Quant};
 
 use crate::compile::{CompileError, Compiled, ExportOptions, compile, compile_calibrated};
-use crate::export::{ExportError, Fit, Watch};
+use crate::export::{ExportError, Watch};
 use crate::family::{Dataset, Family};
 use crate::infer::{self, Backend, InferError, Loaded};
 use crate::quantize::Calibration;
-use crate::stitch::{Candidate, LayerSpec, Space, StitchingLayer, evaluate, init};
+use crate::stitch::init::CrossingFit;
+use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchingLayer, evaluate, init};
 
 /// Choices that a study depends on.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     layers: Vec<LayerBits>,
-    fits: Vec<(usize, u64)>,
+    fits: Vec<FitBits>,
     ranges: Vec<Vec<QuantBits>>,
     input_range: QuantBits,
     /// Right answers on the ranking images, float and int8, by candidate.
@@ -37,8 +38,24 @@ pub struct Findings {
     search_images: usize,
 }
 
+/// Layer, crossing, and the bits of residual, residual of the layer, and similarity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FitBits {
+    layer: usize,
+    from: (usize, usize),
+    to: (usize, usize),
+    numbers: [u64; 3],
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct LayerBits {
+    places: AffineBits,
+    token: Option<AffineBits>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct AffineBits {
+    down: Option<Vec<u32>>,
     weights: Vec<u32>,
     bias: Vec<u32>,
     in_channels: usize,
@@ -55,7 +72,7 @@ pub struct Study {
     /// Stitching layers of the whole space.
     pub layers: Vec<StitchingLayer>,
     /// How well the layers fit.
-    pub fits: Vec<Fit>,
+    pub fits: Vec<CrossingFit>,
     /// Plans of all candidates.
     pub compiled: Compiled,
     /// Float and int8 share of right answers on the ranking images, by candidate.
@@ -99,7 +116,7 @@ pub fn study(
     let int8_of = |id: u32| int8.iter().find(|(stitch, _)| *stitch == id).map_or(0, |(_, correct)| *correct);
     let findings = Findings {
         layers: layers.iter().map(LayerBits::of).collect(),
-        fits: fitted.fits.iter().map(|f| (f.layer, f.relative_residual.to_bits())).collect(),
+        fits: fitted.fits.iter().map(FitBits::of).collect(),
         ranges: compiled.ranges().quants.iter().map(|v| v.iter().map(|&q| quant_bits(q)).collect()).collect(),
         input_range: quant_bits(compiled.ranges().input),
         correct: candidates.iter().zip(&float).map(|(c, f)| (f.correct, int8_of(c.id))).collect(),
@@ -112,9 +129,9 @@ impl Findings {
     /// Whether these findings have the extents of this space. They come from a file, which may hold anything.
     fn fit(&self, space: &Space, candidates: &[Candidate]) -> bool {
         let fits = |(layer, spec): (&LayerBits, &LayerSpec)| {
-            (layer.in_channels, layer.out_channels) == (spec.in_channels, spec.out_channels)
-                && layer.weights.len() == spec.in_channels * spec.out_channels
-                && layer.bias.len() == spec.out_channels
+            layer.places.fits(spec, spec.rank)
+                && layer.token.is_some() == spec.makes_token
+                && layer.token.iter().all(|token| token.fits(spec, None))
         };
         let is_scale = |&(bits, _): &QuantBits| f32::from_bits(bits).is_normal() && f32::from_bits(bits) > 0.0;
         self.correct.len() == candidates.len()
@@ -153,11 +170,7 @@ impl Study {
         Self {
             candidates: candidates.to_vec(),
             layers,
-            fits: findings
-                .fits
-                .iter()
-                .map(|&(layer, bits)| Fit { layer, relative_residual: f64::from_bits(bits) })
-                .collect(),
+            fits: findings.fits.iter().map(FitBits::fit).collect(),
             compiled,
             accuracy: findings.correct.iter().map(|&(float, int8)| (share(float), share(int8))).collect(),
             calibration: calibration.clone(),
@@ -190,10 +203,34 @@ impl Study {
     }
 }
 
+impl FitBits {
+    fn of(fit: &CrossingFit) -> Self {
+        let numbers = [fit.relative_residual, fit.layer_residual, fit.similarity].map(f64::to_bits);
+        Self { layer: fit.layer, from: fit.crossing.from, to: fit.crossing.to, numbers }
+    }
+
+    fn fit(&self) -> CrossingFit {
+        let [relative_residual, layer_residual, similarity] = self.numbers.map(f64::from_bits);
+        let crossing = Crossing { from: self.from, to: self.to };
+        CrossingFit { layer: self.layer, crossing, relative_residual, layer_residual, similarity }
+    }
+}
+
 impl LayerBits {
     fn of(layer: &StitchingLayer) -> Self {
+        Self { places: AffineBits::of(&layer.places), token: layer.token.as_ref().map(AffineBits::of) }
+    }
+
+    fn layer(&self) -> StitchingLayer {
+        StitchingLayer { places: self.places.layer(), token: self.token.as_ref().map(AffineBits::layer) }
+    }
+}
+
+impl AffineBits {
+    fn of(layer: &AffineLayer) -> Self {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect();
         Self {
+            down: layer.down.as_deref().map(bits),
             weights: bits(&layer.weights),
             bias: bits(&layer.bias),
             in_channels: layer.in_channels,
@@ -201,14 +238,22 @@ impl LayerBits {
         }
     }
 
-    fn layer(&self) -> StitchingLayer {
+    fn layer(&self) -> AffineLayer {
         let floats = |bits: &[u32]| bits.iter().map(|&b| f32::from_bits(b)).collect();
-        StitchingLayer {
+        AffineLayer {
+            down: self.down.as_deref().map(floats),
             weights: floats(&self.weights),
             bias: floats(&self.bias),
             in_channels: self.in_channels,
             out_channels: self.out_channels,
         }
+    }
+
+    fn fits(&self, spec: &LayerSpec, rank: Option<usize>) -> bool {
+        (self.in_channels, self.out_channels) == (spec.in_channels, spec.out_channels)
+            && self.down.as_ref().map(Vec::len) == rank.map(|rank| rank * spec.in_channels)
+            && self.weights.len() == rank.unwrap_or(spec.in_channels) * spec.out_channels
+            && self.bias.len() == spec.out_channels
     }
 }
 

@@ -11,7 +11,7 @@ use crate::study::{Findings, Settings};
 
 /// Studies a file holds at most; the one used longest ago makes room.
 const MOST_ENTRIES: usize = 32;
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Right answers of one candidate on the evaluation images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

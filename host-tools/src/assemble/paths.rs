@@ -5,9 +5,9 @@ use stitchkit_runtime::profile::{LatencyModel, Work};
 use super::search::{Costs, Edge, Network, Path};
 use crate::compile::memory;
 use crate::family::Family;
-use crate::graph::{Graph, cost};
 use crate::quantize::integer::{IntegerBlock, flatten};
 use crate::quantize::pieces::PieceKind;
+use crate::stitch::space::figures::{Count, Ledger};
 use crate::stitch::{Candidate, Crossing, Leg};
 use crate::study::Study;
 
@@ -121,16 +121,10 @@ impl<'a> Blocks<'a> {
         }
         legs.push(Leg { anchor, from, to: None });
         let layers: Vec<usize> = crossed.iter().flat_map(|c| c.layers.clone()).collect();
-        let graphs = legs.iter().filter_map(|&leg| crate::stitch::space::segment(self.family, leg).ok());
-        let (mut macs, mut params) = graphs.fold((0, 0), |(m, p), g: Graph| (m + cost::macs(&g), p + cost::params(&g)));
-        for (layer, crossing) in layers.iter().zip(&crossings) {
-            let layer = &self.study.layers[*layer];
-            let shape = &self.family.anchors[crossing.to.0].cuts[crossing.to.1].shape;
-            let positions: usize = shape.iter().rev().skip(1).product();
-            let weights = layer.weights.len() as u64;
-            (macs, params) = (macs + positions as u64 * weights, params + weights + layer.bias.len() as u64);
-        }
-        Some(Candidate { id, path: joined(&crossed), legs, layers, macs, params })
+        let mut candidate = Candidate { id, path: joined(&crossed), legs, layers, macs: 0, params: 0 };
+        let figures = Ledger::new(self.family).figures(&candidate, Count::Macs).ok()?;
+        (candidate.macs, candidate.params) = (figures.operations, figures.params);
+        Some(candidate)
     }
 }
 

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use serde::Serialize;
 use stitchkit::assemble::cache::{self, Cache};
 use stitchkit::compile::ExportOptions;
-use stitchkit::family::Family;
+use stitchkit::family::{Dataset, Family};
 use stitchkit::report::scatter::{Axes, Point, plot};
 use stitchkit::report::table::{Align, Table, grouped, percent};
+use stitchkit::stitch::adapter::Adapter;
+use stitchkit::stitch::init::{self, CrossingFit, Initialization};
+use stitchkit::stitch::rank::{self, Agreement, Promise};
 use stitchkit::stitch::space::{
     self,
     figures::{Count, Figures, Ledger},
 };
-use stitchkit::stitch::{Candidate, Space};
+use stitchkit::stitch::{Candidate, Space, evaluate};
 use stitchkit::study::{Settings, study};
 
 use super::Ui;
@@ -24,16 +27,37 @@ use super::stages::Stages;
 pub struct Command {
     /// The family: its folder, or its family.toml.
     family: PathBuf,
-    /// Fit the stitching layers, quantize, and measure all stitches on the ranking images; what was found is kept where
-    /// `assemble` looks for it.
+    /// Fit the stitching layers and say which stitches they promise to be good; no stitched network runs.
     #[arg(long)]
-    evaluate: bool,
+    rank: bool,
+    /// The same, and measure all stitches on the ranking images, as float or, without a value, as int8 networks. What was
+    /// found in int8 is kept where `assemble` looks for it.
+    #[arg(long, value_enum, value_name = "ARITHMETIC", num_args = 0..=1, require_equals = true,
+        default_missing_value = "int8")]
+    evaluate: Option<Arithmetic>,
     /// Where results are kept between calls; `none` keeps nothing. Default: family.cache.json beside family.toml.
     #[arg(long, value_name = "FILE", requires = "evaluate")]
     cache: Option<PathBuf>,
     /// Convention: our multiply-accumulates, or the papers' FLOPs and parameters.
     #[arg(long, value_enum, default_value_t)]
     count: Count,
+}
+
+/// Arithmetic of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Arithmetic {
+    /// Float networks alone: also for operators without an int8 form.
+    Float,
+    /// Float and int8.
+    Int8,
+}
+
+/// What was found out by running things.
+#[derive(Default)]
+struct Results {
+    fits: Vec<CrossingFit>,
+    float: Vec<f64>,
+    int8: Vec<f64>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +67,34 @@ struct Report {
     anchors: Vec<AnchorRow>,
     stitching_layers: usize,
     stitches: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    positions: Vec<PositionRow>,
+    /// How well the promise of stitches predicts the order of their float accuracy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<AgreementRow>,
+}
+
+/// One position and its least squares.
+#[derive(Serialize)]
+struct PositionRow {
+    layer: usize,
+    from_anchor: String,
+    from_tensor: String,
+    to_anchor: String,
+    to_tensor: String,
+    /// What the position needs beside an affine map; empty if nothing.
+    adapter: String,
+    relative_residual: f64,
+    layer_residual: f64,
+    similarity: f64,
+}
+
+#[derive(Serialize)]
+struct AgreementRow {
+    stitches: usize,
+    explained: Option<Agreement>,
+    similarity: Option<Agreement>,
+    score: Option<Agreement>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +124,8 @@ struct Row {
     accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy_float: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promise: Option<Promise>,
     weight_bytes: u64,
     activation_bytes: u64,
     layers: Vec<usize>,
@@ -93,24 +147,44 @@ impl Command {
             params: a.params,
             cuts: a.cuts.iter().map(cut).collect(),
         });
-        let accuracy = if self.evaluate { self.accuracies(&family, &space, ui)? } else { Vec::new() };
+        let results = self.results(&family, &space, ui)?;
         let mut ledger = Ledger::new(&family);
         let mut rows = Vec::with_capacity(space.candidates.len());
         for (index, candidate) in space.candidates.iter().enumerate() {
-            rows.push(row(candidate, ledger.figures(candidate, self.count)?, accuracy.get(index).copied()));
+            rows.push(row(candidate, ledger.figures(candidate, self.count)?, &results, index));
         }
         let report = Report {
             family: family.config.name.clone(),
             anchors: anchors.collect(),
             stitching_layers: space.layers.len(),
             count: self.count,
+            agreement: agreement_of(&rows),
             stitches: rows,
+            positions: results.fits.iter().map(|fit| position(&family, fit)).collect(),
         };
         ui.print(&report, || text(&report))
     }
 
+    fn results(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Results> {
+        match self.evaluate {
+            Some(Arithmetic::Int8) => self.study(family, space, ui),
+            Some(Arithmetic::Float) => {
+                let (fitted, images) = fitted(family, space, ui)?;
+                let bar = ui.bar(images.len() as u64, "ranking, float");
+                let found = evaluate::accuracy(family, &space.candidates, &fitted.layers, &images, &|done, _| {
+                    bar.set_position(done);
+                })?;
+                bar.finish_and_clear();
+                let float = found.iter().map(|accuracy| accuracy.share()).collect();
+                Ok(Results { fits: fitted.fits, float, int8: Vec::new() })
+            }
+            None if self.rank => Ok(Results { fits: fitted(family, space, ui)?.0.fits, ..Results::default() }),
+            None => Ok(Results::default()),
+        }
+    }
+
     /// Float and int8 accuracy of every stitch on the ranking images.
-    fn accuracies(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Vec<(f64, f64)>> {
+    fn study(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Results> {
         let settings =
             Settings { options: ExportOptions { golden_inputs: 1, ..ExportOptions::default() }, stitch_noise: 0.001 };
         let mut cache = match self.cache.as_deref() {
@@ -128,12 +202,48 @@ impl Command {
         if let Err(error) = cache.save() {
             ui.warn(format!("results are not kept for the next call: {error}"));
         }
-        Ok(study.accuracy)
+        let (float, int8) = study.accuracy.into_iter().unzip();
+        Ok(Results { fits: study.fits, float, int8 })
     }
 }
 
-/// `accuracy`: float, then int8.
-fn row(candidate: &Candidate, figures: Figures, accuracy: Option<(f64, f64)>) -> Row {
+/// Stitching layers fitted on the calibration images, and the images that rank.
+fn fitted(family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<(Initialization, Dataset)> {
+    let images = family.training_images()?;
+    let bar = ui.bar(images.calibration.len() as u64, "fitting stitches");
+    let found = init::least_squares(family, space, &images.calibration, 0.0, &|done, _| bar.set_position(done))?;
+    bar.finish_and_clear();
+    Ok((found, images.search))
+}
+
+fn position(family: &Family, fit: &CrossingFit) -> PositionRow {
+    let cut = |(anchor, cut): (usize, usize)| &family.anchors[anchor].cuts[cut];
+    let (from, to) = (cut(fit.crossing.from), cut(fit.crossing.to));
+    PositionRow {
+        layer: fit.layer,
+        from_anchor: family.anchors[fit.crossing.from.0].name.clone(),
+        from_tensor: from.tensor.clone(),
+        to_anchor: family.anchors[fit.crossing.to.0].name.clone(),
+        to_tensor: to.tensor.clone(),
+        adapter: Adapter::between(&from.shape, &to.shape).map_or_else(String::new, |adapter| adapter.describe()),
+        relative_residual: fit.relative_residual,
+        layer_residual: fit.layer_residual,
+        similarity: fit.similarity,
+    }
+}
+
+/// Over the stitches that were measured.
+fn agreement_of(rows: &[Row]) -> Option<AgreementRow> {
+    let known: Vec<(Promise, f64)> = rows.iter().filter_map(|row| Some((row.promise?, row.accuracy_float?))).collect();
+    let accuracy: Vec<f64> = known.iter().map(|(_, accuracy)| *accuracy).collect();
+    let of = |part: fn(&Promise) -> f64| {
+        rank::agreement(&known.iter().map(|(promise, _)| part(promise)).collect::<Vec<_>>(), &accuracy)
+    };
+    let [explained, similarity, score] = [of(|p| p.explained), of(|p| p.similarity), of(|p| p.score)];
+    (!known.is_empty()).then_some(AgreementRow { stitches: known.len(), explained, similarity, score })
+}
+
+fn row(candidate: &Candidate, figures: Figures, results: &Results, index: usize) -> Row {
     Row {
         id: candidate.id,
         path: candidate.path.clone(),
@@ -142,25 +252,30 @@ fn row(candidate: &Candidate, figures: Figures, accuracy: Option<(f64, f64)>) ->
         weight_bytes: figures.weight_bytes,
         activation_bytes: figures.activation_bytes,
         layers: candidate.layers.clone(),
-        accuracy: accuracy.map(|(_, int8)| int8),
-        accuracy_float: accuracy.map(|(float, _)| float),
+        accuracy: results.int8.get(index).copied(),
+        accuracy_float: results.float.get(index).copied(),
+        promise: rank::promise(candidate, &results.fits),
     }
 }
 
 fn text(report: &Report) -> String {
     let operations = if report.count == Count::Macs { "MACs" } else { "FLOPs" };
-    let is_evaluated = report.stitches.iter().any(|row| row.accuracy.is_some());
-    let mut columns = vec![("id", Align::Right), (operations, Align::Right), ("params", Align::Right)];
-    columns.extend([("weight B", Align::Right), ("activation B", Align::Right)]);
-    if is_evaluated {
-        columns.extend([("float", Align::Right), ("int8", Align::Right)]);
-    }
-    columns.push(("path", Align::Left));
-    let mut table = Table::new(&columns);
+    let has = |part: fn(&Row) -> bool| report.stitches.iter().any(part);
+    let (float, int8) = (has(|row| row.accuracy_float.is_some()), has(|row| row.accuracy.is_some()));
+    let promise = has(|row| row.promise.is_some());
+    let mut columns = vec!["id", operations, "params", "weight B", "activation B"];
+    columns.extend(["explained", "CKA", "score"].into_iter().filter(|_| promise));
+    columns.extend(float.then_some("float").into_iter().chain(int8.then_some("int8")));
+    let columns: Vec<(&str, Align)> = columns.into_iter().map(|name| (name, Align::Right)).collect();
+    let mut table = Table::new(&[columns.as_slice(), &[("path", Align::Left)]].concat());
     for row in &report.stitches {
         let numbers = [row.macs, row.params, row.weight_bytes, row.activation_bytes].map(grouped);
         let mut cells = vec![row.id.to_string()];
         cells.extend(numbers);
+        if promise {
+            let of = |part: fn(&Promise) -> f64| row.promise.as_ref().map_or("-".into(), |p| format!("{:.3}", part(p)));
+            cells.extend([of(|p| p.explained), of(|p| p.similarity), of(|p| p.score)]);
+        }
         cells.extend([row.accuracy_float, row.accuracy].into_iter().flatten().map(percent));
         cells.push(row.path.clone());
         table.row(cells);
@@ -173,10 +288,23 @@ fn text(report: &Report) -> String {
         report.stitching_layers
     );
     let mut text = head + &table.to_string();
-    if is_evaluated {
+    if float {
         text += &format!("\n{}", accuracy_plot(report));
     }
+    if let Some(found) = &report.agreement {
+        text += &agreement_text(found);
+    }
     text
+}
+
+fn agreement_text(found: &AgreementRow) -> String {
+    let mut text =
+        format!("\nrank correlation with the float accuracy of {} stitches (Spearman, Kendall):", found.stitches);
+    for (name, agreement) in [("score", found.score), ("explained", found.explained), ("CKA", found.similarity)] {
+        let numbers = agreement.map_or("none".to_owned(), |it| format!("{:.2}, {:.2}", it.spearman, it.kendall));
+        text += &format!("  {name} {numbers}");
+    }
+    text + "\n"
 }
 
 /// Accuracy against MACs: `A` is an anchor, `o` a stitch.
@@ -184,13 +312,14 @@ fn accuracy_plot(report: &Report) -> String {
     let is_anchor = |row: &Row| (row.id as usize) < report.anchors.len();
     let point = |row: &Row| {
         let mark = if is_anchor(row) { 'A' } else { 'o' };
-        Some(Point { x: row.macs as f64, y: row.accuracy? * 100.0, mark })
+        Some(Point { x: row.macs as f64, y: row.accuracy.or(row.accuracy_float)? * 100.0, mark })
     };
     let (anchors, stitches): (Vec<&Row>, Vec<&Row>) = report.stitches.iter().partition(|row| is_anchor(row));
+    let int8 = report.stitches.iter().any(|row| row.accuracy.is_some());
     let points: Vec<Point> = stitches.into_iter().chain(anchors).filter_map(point).collect();
     let axes = Axes {
         x: "MACs, log scale (A anchor, o stitch)",
-        y: "int8 accuracy on ranking images, %",
+        y: if int8 { "int8 accuracy on ranking images, %" } else { "float accuracy on ranking images, %" },
         columns: 64,
         rows: 14,
     };

@@ -125,6 +125,42 @@ pub struct StitchingConfig {
     pub directions: Directions,
     /// What a stitched transformer does before its head.
     pub final_norm: FinalNorm,
+    /// Channels between the two layers of a stitching layer of low rank; layers that this would not make cheaper, and all
+    /// of them with `None`, are one fully connected layer.
+    pub rank: Option<usize>,
+    /// How a layer that serves several positions starts.
+    pub shared_layers: SharedLayers,
+    /// Whether anchors are joined where only one has a class token, or where their grids differ.
+    pub adapters: Adapters,
+}
+
+impl StitchingConfig {
+    /// Rank of a stitching layer between so many channels.
+    #[must_use]
+    pub fn rank_between(&self, in_channels: usize, out_channels: usize) -> Option<usize> {
+        self.rank.filter(|rank| rank * (in_channels + out_channels) < in_channels * out_channels)
+    }
+}
+
+/// How a stitching layer that serves several positions starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedLayers {
+    /// As the mean of the maps solved for each position.
+    #[default]
+    Mean,
+    /// As the one map that serves all positions best, all rows counting alike.
+    Joint,
+}
+
+/// Whether anchors are joined where they do not share a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Adapters {
+    /// No.
+    #[default]
+    None,
+    /// Yes: see [`crate::stitch::adapter`].
+    Allowed,
 }
 
 /// Which anchors are joined directly.

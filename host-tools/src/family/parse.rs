@@ -10,8 +10,8 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::config::{
-    AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter, FinalNorm,
-    InputConfig, LayerIds, Layout, SpaceKind, StageExits, StitchingConfig,
+    Adapters, AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter,
+    FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
 };
 
 /// The only value of `schema` this version reads.
@@ -119,6 +119,11 @@ struct RawStitching {
     directions: Directions,
     #[serde(default)]
     final_norm: FinalNorm,
+    rank: Option<Spanned<usize>>,
+    #[serde(default)]
+    shared_layers: SharedLayers,
+    #[serde(default)]
+    adapters: bool,
 }
 
 #[derive(Deserialize)]
@@ -279,6 +284,9 @@ impl Check<'_> {
             crossings: self.crossings(raw),
             directions: raw.directions,
             final_norm: raw.final_norm,
+            rank: raw.rank.as_ref().map(|value| self.positive("stitching.rank", value)),
+            shared_layers: raw.shared_layers,
+            adapters: if raw.adapters { Adapters::Allowed } else { Adapters::None },
         }
     }
 

@@ -5,10 +5,14 @@
 //! zero. Parameters are all constants after batch norms were folded.
 //!
 //! The papers' ([`flops`], [`published_params`]) is that of fvcore: the same products, and 5 per element of a layer norm
-//! (4 without factors), 2 per element of a batch norm, folded or not, and 1 per input element of a global average pool.
+//! (4 without factors), 2 per element of a batch norm, folded or not, and 1 per input element of a global average pool that
+//! was one in the model: fvcore counts no means.
 //! Parameters are those of the file: no fillers, two per channel of a batch norm.
 
 use super::{Graph, Node, Op, ValueId, Weights};
+
+/// The operator whose elements the papers' convention counts.
+pub(crate) const GLOBAL_AVERAGE_POOL: &str = "GlobalAveragePool";
 
 /// MACs of a graph for one sample.
 #[must_use]
@@ -63,6 +67,13 @@ fn value_flops(graph: &Graph, value: ValueId) -> u64 {
     let output = elements(&node.shape);
     match &node.op {
         Op::Conv(conv) if conv.weights.origin.has_norm => 2 * output,
+        Op::Dense(dense) if dense.weights.origin.is_diagonal => {
+            if dense.weights.origin.has_norm {
+                2 * output
+            } else {
+                0
+            }
+        }
         Op::Conv(_) | Op::Dense(_) => {
             let norm = node.op.constants().iter().any(|weights| weights.origin.has_norm);
             value_macs(graph, value) + if norm { 2 * output } else { 0 }
@@ -70,9 +81,7 @@ fn value_flops(graph: &Graph, value: ValueId) -> u64 {
         Op::MatMul { .. } => value_macs(graph, value),
         Op::LayerNorm { affine, .. } => output * if affine.scale.origin.is_absent { 4 } else { 5 },
         Op::Affine(affine) if affine.scale.origin.has_norm => 2 * output,
-        Op::AvgPool(window) if graph.shape(node.inputs[0])[..2] == window.kernel => {
-            elements(graph.shape(node.inputs[0]))
-        }
+        Op::AvgPool(_) if node.operator == GLOBAL_AVERAGE_POOL => elements(graph.shape(node.inputs[0])),
         _ => 0,
     }
 }
@@ -95,6 +104,10 @@ fn file_params(node: &Node) -> u64 {
     let own: u64 = constants.iter().filter(|w| !w.origin.is_absent).map(|weights| weights.len() as u64).sum();
     match &node.op {
         Op::Conv(conv) if conv.weights.origin.has_norm => own,
+        Op::Dense(dense) if dense.weights.origin.is_diagonal => {
+            let channels = dense.out_features as u64;
+            [&dense.weights, &dense.bias].iter().map(|w| if w.origin.is_absent { 0 } else { channels }).sum()
+        }
         Op::Conv(_) | Op::Dense(_) => {
             let bias = constants[1];
             let merged = 2 * u64::from(bias.origin.has_norm) + u64::from(bias.origin.has_scale);

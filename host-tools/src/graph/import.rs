@@ -12,6 +12,7 @@ use source::Source;
 
 mod affine;
 mod attributes;
+pub mod cases;
 mod check;
 mod constants;
 mod draft;
@@ -28,6 +29,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod window;
+
+pub use operators::NAMES as OPERATORS;
 
 /// A node that stitchkit cannot represent.
 #[derive(Debug, Clone, PartialEq, Eq)]

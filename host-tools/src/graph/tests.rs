@@ -23,6 +23,7 @@ impl Builder {
         self.0.nodes.push(Node {
             name: format!("n{i}"),
             tensor: format!("t{i}"),
+            operator: String::new(),
             op,
             inputs: inputs.to_vec(),
             shape: shape.to_vec(),

@@ -18,6 +18,8 @@ pub struct Origin {
     pub has_norm: bool,
     /// A factor per channel (layer scale) was folded in.
     pub has_scale: bool,
+    /// The values are a diagonal matrix, which stands for one factor per channel.
+    pub is_diagonal: bool,
 }
 
 /// A constant of known length. Reading its values through `Deref` loads them.

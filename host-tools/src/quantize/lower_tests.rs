@@ -43,7 +43,14 @@ impl Builder {
     fn node(&mut self, op: Op, inputs: &[usize], shape: &[usize]) -> usize {
         let name = format!("{}{}", op.name(), self.graph.nodes.len());
         let inputs = inputs.iter().map(|&i| ValueId(i)).collect();
-        self.graph.nodes.push(Node { tensor: name.clone(), name, op, inputs, shape: shape.to_vec() });
+        self.graph.nodes.push(Node {
+            tensor: name.clone(),
+            name,
+            operator: String::new(),
+            op,
+            inputs,
+            shape: shape.to_vec(),
+        });
         self.graph.output = ValueId(self.graph.nodes.len());
         self.graph.nodes.len()
     }

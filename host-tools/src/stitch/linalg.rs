@@ -108,6 +108,96 @@ impl NormalEquations {
         map
     }
 
+    /// Adds the rows of other equations of the same extents.
+    ///
+    /// # Panics
+    /// When the extents differ.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!((self.inputs, self.outputs), (other.inputs, other.outputs), "equations of different extents");
+        let sums =
+            [(&mut self.gram, &other.gram), (&mut self.cross, &other.cross), (&mut self.squares, &other.squares)];
+        for (sum, more) in sums {
+            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        }
+    }
+
+    /// Relative residual of any map against these equations, as [`AffineMap::relative_residual`].
+    #[must_use]
+    pub fn residual_of(&self, map: &AffineMap) -> f64 {
+        let mut map = map.clone();
+        self.measure(&mut map);
+        map.relative_residual
+    }
+
+    /// The best approximation of `map` by way of `rank` channels, for the rows of these equations: the projection of what
+    /// it gives onto the directions in which that varies most. Returns the `[rank][in]` weights of the first layer and the
+    /// second one as a map from `rank` channels, with the residual of both.
+    #[must_use]
+    pub fn reduced(&self, map: &AffineMap, rank: usize) -> (Vec<f64>, AffineMap) {
+        let (columns, rows) = (self.inputs + 1, self.gram[self.gram.len() - 1].max(1.0));
+        let mean: Vec<f64> = (0..self.inputs).map(|i| self.gram[self.inputs * columns + i] / rows).collect();
+        let row = |out: usize| &map.weights[out * self.inputs..][..self.inputs];
+        // Covariance of what the map gives: W S W'.
+        let mut spread = vec![0.0; self.inputs * self.inputs];
+        for i in 0..self.inputs {
+            for j in 0..self.inputs {
+                spread[i * self.inputs + j] = self.gram[i * columns + j] / rows - mean[i] * mean[j];
+            }
+        }
+        let mut weighted = vec![0.0; self.outputs * self.inputs];
+        let columns_first = transposed(&map.weights, self.outputs, self.inputs);
+        add_product(&mut weighted, &columns_first, &spread, self.inputs, self.outputs, self.inputs);
+        let weighted = transposed(&weighted, self.outputs, self.inputs);
+        let mut covariance = vec![0.0; self.outputs * self.outputs];
+        add_product(&mut covariance, &columns_first, &weighted, self.inputs, self.outputs, self.outputs);
+        let directions = leading_directions(&covariance, self.outputs, rank);
+        let (mut down, mut up) = (Vec::with_capacity(rank * self.inputs), vec![0.0; self.outputs * rank]);
+        for (index, direction) in directions.iter().enumerate() {
+            let mut first = vec![0.0; self.inputs];
+            for (out, &share) in direction.iter().enumerate() {
+                first.iter_mut().zip(row(out)).for_each(|(sum, weight)| *sum += share * weight);
+                up[out * rank + index] = share;
+            }
+            down.extend(first);
+        }
+        let mut whole = AffineMap { weights: Vec::new(), bias: Vec::new(), ..map.clone() };
+        for out in 0..self.outputs {
+            let mut weights = vec![0.0; self.inputs];
+            for index in 0..rank {
+                let share = up[out * rank + index];
+                let first = &down[index * self.inputs..][..self.inputs];
+                weights.iter_mut().zip(first).for_each(|(sum, weight)| *sum += share * weight);
+            }
+            whole.bias.push(map.bias[out] + dot(row(out), &mean) - dot(&weights, &mean));
+            whole.weights.extend(weights);
+        }
+        self.measure(&mut whole);
+        (down, AffineMap { weights: up, ..whole })
+    }
+
+    /// Similarity of X and Y that no rotation or common factor changes (linear CKA, 0 to 1): the square norm of their
+    /// covariance over the product of the norms of their own. `targets` holds the same rows of Y.
+    #[must_use]
+    pub fn similarity(&self, targets: &Moments) -> f64 {
+        let (columns, rows) = (self.inputs + 1, self.gram[self.gram.len() - 1]);
+        if rows <= 0.0 {
+            return 0.0;
+        }
+        let (mut own, mut shared) = (0.0, 0.0);
+        for i in 0..self.inputs {
+            let sum = self.gram[self.inputs * columns + i];
+            for j in 0..self.inputs {
+                own += (self.gram[i * columns + j] - sum * self.gram[self.inputs * columns + j] / rows).powi(2);
+            }
+            for out in 0..self.outputs {
+                let product = self.cross[i * self.outputs + out];
+                shared += (product - sum * self.cross[self.inputs * self.outputs + out] / rows).powi(2);
+            }
+        }
+        let norms = own.sqrt() * targets.square_norm().sqrt();
+        if norms > 0.0 { shared / norms } else { 0.0 }
+    }
+
     /// Sets the residuals of a map against these equations.
     fn measure(&self, map: &mut AffineMap) {
         let (mut unexplained, mut spread) = (0.0, 0.0);
@@ -136,6 +226,82 @@ impl NormalEquations {
         let sum = self.cross[self.inputs * self.outputs + out];
         if rows > 0.0 { self.squares[out] - sum * sum / rows } else { 0.0 }
     }
+}
+
+/// Sums and products of the columns of a matrix, gathered batch by batch.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    columns: usize,
+    rows: f64,
+    sums: Vec<f64>,
+    products: Vec<f64>,
+}
+
+impl Moments {
+    /// Without rows.
+    #[must_use]
+    pub fn new(columns: usize) -> Self {
+        Self { columns, rows: 0.0, sums: vec![0.0; columns], products: vec![0.0; columns * columns] }
+    }
+
+    /// Adds rows of `[rows][columns]`.
+    pub fn add(&mut self, values: &[f32]) {
+        for chunk in values.chunks(CHUNK_ROWS * self.columns) {
+            let wide: Vec<f64> = chunk.iter().map(|&value| f64::from(value)).collect();
+            let rows = wide.len() / self.columns;
+            add_product(&mut self.products, &wide, &wide, rows, self.columns, self.columns);
+            for row in wide.chunks_exact(self.columns) {
+                self.sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            self.rows += rows as f64;
+        }
+    }
+
+    /// Square norm of the products around the means.
+    fn square_norm(&self) -> f64 {
+        let centred = |(index, &product): (usize, &f64)| {
+            let (i, j) = (index / self.columns, index % self.columns);
+            (product - self.sums[i] * self.sums[j] / self.rows.max(1.0)).powi(2)
+        };
+        self.products.iter().enumerate().map(centred).sum()
+    }
+}
+
+/// Rounds of [`leading_directions`]; the residual settles long before the directions do.
+const ROUNDS: usize = 60;
+
+/// The `count` orthonormal directions in which a covariance of size `n` is largest, by orthogonal iteration.
+fn leading_directions(covariance: &[f64], n: usize, count: usize) -> Vec<Vec<f64>> {
+    // A fixed start with a share of every direction.
+    let start = |index: usize| (0..n).map(|i| ((i * 37 + index * 101 + 11) % 97) as f64 / 48.5 - 1.0).collect();
+    let mut directions: Vec<Vec<f64>> = (0..count.min(n)).map(start).collect();
+    for _ in 0..ROUNDS {
+        for direction in &mut directions {
+            *direction = (0..n).map(|row| dot(&covariance[row * n..(row + 1) * n], direction)).collect();
+        }
+        orthonormalise(&mut directions);
+    }
+    directions
+}
+
+/// Gram-Schmidt, twice for accuracy; directions that the ones before explain become zero.
+fn orthonormalise(directions: &mut [Vec<f64>]) {
+    for index in 0..directions.len() {
+        let (before, rest) = directions.split_at_mut(index);
+        let direction = &mut rest[0];
+        let size = dot(direction, direction).sqrt();
+        for known in before.iter().chain(before.iter()) {
+            let share = dot(known, direction);
+            direction.iter_mut().zip(known).for_each(|(value, known)| *value -= share * known);
+        }
+        let left = dot(direction, direction).sqrt();
+        let factor = if left > 1e-10 * size { 1.0 / left } else { 0.0 };
+        direction.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
+fn transposed(matrix: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column])).collect()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -279,6 +445,72 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729 + i * i % 31) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    #[test]
+    fn rows_of_merged_equations_count_alike() {
+        let (x, y) = (numbers(40 * 3, 1), numbers(40 * 2, 2));
+        let gather = |rows: std::ops::Range<usize>| {
+            let mut equations = NormalEquations::new(3, 2);
+            equations.add(&x[rows.start * 3..rows.end * 3], &y[rows.start * 2..rows.end * 2]);
+            equations
+        };
+        let mut parts = gather(0..15);
+        parts.merge(&gather(15..40));
+        let (joint, whole) = (parts.solve(), gather(0..40).solve());
+        assert!((joint.relative_residual - whole.relative_residual).abs() < 1e-12);
+        assert!(joint.weights.iter().zip(&whole.weights).all(|(a, b)| (a - b).abs() < 1e-9));
+        // The joint map is never worse on all rows than the mean of the parts' own maps.
+        let (a, b) = (gather(0..15).solve(), gather(15..40).solve());
+        let mean = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a + b) / 2.0).collect();
+        let mean = AffineMap { weights: mean(&a.weights, &b.weights), bias: mean(&a.bias, &b.bias), ..a };
+        assert!(parts.residual_of(&mean) >= joint.relative_residual);
+    }
+
+    #[test]
+    fn a_map_of_low_rank_is_exact_where_the_targets_have_that_rank_and_else_the_best() {
+        let x = numbers(200 * 4, 3);
+        let flat: Vec<f32> =
+            x.chunks_exact(4).flat_map(|x| [x[0] + x[1], 2.0 * (x[0] + x[1]), x[3], 1.0 - x[3]]).collect();
+        let mut equations = NormalEquations::new(4, 4);
+        equations.add(&x, &flat);
+        let full = equations.solve();
+        let (down, up) = equations.reduced(&full, 2);
+        assert_eq!((down.len(), up.weights.len()), (2 * 4, 4 * 2));
+        assert!(up.relative_residual < 1e-5, "{}", up.relative_residual);
+        // Of rank 1 the strongest direction remains: columns 0 and 1, of five times the variance of x0 + x1.
+        let residual = equations.reduced(&full, 1).1.relative_residual;
+        let spread = |f: &dyn Fn(&[f32]) -> f32| {
+            let values: Vec<f64> = x.chunks_exact(4).map(|row| f64::from(f(row))).collect();
+            let mean = values.iter().sum::<f64>() / 200.0;
+            values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+        };
+        let (strong, weak) = (5.0 * spread(&|x| x[0] + x[1]), 2.0 * spread(&|x| x[3]));
+        assert!(residual.powi(2) <= weak / (strong + weak) + 1e-9, "{residual}");
+        assert!(residual.powi(2) > 0.5 * weak / (strong + weak));
+    }
+
+    #[test]
+    fn similarity_ignores_rotation_and_size_and_falls_with_noise() {
+        let x = numbers(300 * 2, 5);
+        let turned: Vec<f32> = x
+            .chunks_exact(2)
+            .flat_map(|x| [3.0 * (0.6 * x[0] - 0.8 * x[1]) + 1.0, 3.0 * (0.8 * x[0] + 0.6 * x[1])])
+            .collect();
+        let of = |y: &[f32]| {
+            let (mut equations, mut moments) = (NormalEquations::new(2, 2), Moments::new(2));
+            equations.add(&x, y);
+            moments.add(y);
+            equations.similarity(&moments)
+        };
+        assert!((of(&turned) - 1.0).abs() < 1e-6);
+        let other = numbers(300 * 2, 77);
+        let mixed: Vec<f32> = turned.iter().zip(&other).map(|(a, b)| a + 2.0 * b).collect();
+        assert!(of(&mixed) < 0.97 && of(&other) < of(&mixed), "{} {}", of(&mixed), of(&other));
+    }
 
     #[derive(serde::Deserialize)]
     struct Case {

@@ -143,7 +143,7 @@ fn keeps(filter: Filter, front: usize, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{AnchorPairs, Directions, FinalNorm, SpaceKind};
+    use crate::family::{Adapters, AnchorPairs, Directions, FinalNorm, SharedLayers, SpaceKind};
 
     fn rule(kernel: usize, stride: usize, filter: Filter) -> StitchingConfig {
         StitchingConfig {
@@ -158,6 +158,9 @@ mod tests {
             crossings: 1,
             directions: Directions::FastToSlow,
             final_norm: FinalNorm::Applied,
+            rank: None,
+            shared_layers: SharedLayers::Mean,
+            adapters: Adapters::None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::adapter::Adapter;
 use super::pairs;
 use super::{Candidate, Crossing, LayerSpec, Leg, Space, StitchError};
 use crate::family::{AnchorPairs, Directions, Family, FinalNorm};
@@ -157,17 +158,19 @@ impl<'a> Builder<'a> {
     /// Crossings at the given positions, their stitching layers added to the space.
     fn links(&mut self, from: &Lane, to: &Lane, positions: &[pairs::Pair]) -> Vec<Link> {
         // Cuts of one stage may differ in channels, so a layer is shared only among equal shapes.
-        let mut shared: HashMap<(usize, usize, usize), usize> = HashMap::new();
+        let mut shared: HashMap<(usize, usize, usize, bool), usize> = HashMap::new();
         let mut links = Vec::new();
         for pair in positions {
             let Some(entry) = to.inputs[pair.end] else { continue };
             let crossing = Crossing { from: (from.anchor, from.outputs[pair.front]), to: (to.anchor, entry) };
             let (in_channels, out_channels) = (self.channels(crossing.from), self.channels(crossing.to));
-            let fresh = self.space.layers.len();
-            let id = *shared.entry((pair.layer, in_channels, out_channels)).or_insert(fresh);
+            let Some(adapter) = Adapter::between(self.shape(crossing.from), self.shape(crossing.to)) else { continue };
+            let (fresh, makes_token) = (self.space.layers.len(), adapter.has_token_map());
+            let id = *shared.entry((pair.layer, in_channels, out_channels, makes_token)).or_insert(fresh);
             if id == fresh {
-                let (from, to) = (from.anchor, to.anchor);
-                self.space.layers.push(LayerSpec { id, from, to, in_channels, out_channels, uses: Vec::new() });
+                let (from, to, uses) = (from.anchor, to.anchor, Vec::new());
+                let rank = self.family.config.stitching.rank_between(in_channels, out_channels);
+                self.space.layers.push(LayerSpec { id, from, to, in_channels, out_channels, rank, makes_token, uses });
             }
             self.space.layers[id].uses.push(crossing);
             links.push(Link {
@@ -202,8 +205,12 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn channels(&self, (anchor, cut): (usize, usize)) -> usize {
-        self.family.anchors[anchor].cuts[cut].shape.last().copied().unwrap_or(1)
+    fn shape(&self, (anchor, cut): (usize, usize)) -> &'a [usize] {
+        &self.family.anchors[anchor].cuts[cut].shape
+    }
+
+    fn channels(&self, at: (usize, usize)) -> usize {
+        self.shape(at).last().copied().unwrap_or(1)
     }
 
     fn check_neighbours(&self) -> Result<(), StitchError> {
@@ -212,7 +219,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let reason = if self.family.shared_stages(small).is_empty() {
-                lanes::no_common_grid(&pair[0], &pair[1])
+                lanes::no_common_grid(self.family, &pair[0], &pair[1])
             } else {
                 "the stages they share are skipped, or have too few blocks for these stitching settings".to_owned()
             };

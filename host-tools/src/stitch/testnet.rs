@@ -1,8 +1,8 @@
 //! Small families of random residual networks for tests.
 
 use crate::family::{
-    AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm, InputConfig,
-    LayerIds, Layout, Located, SpaceKind, StageExits, StitchingConfig,
+    Adapters, AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm,
+    InputConfig, LayerIds, Layout, Located, SharedLayers, SpaceKind, StageExits, StitchingConfig,
 };
 use crate::graph::{Conv, Dense, Graph, Node, Op, ValueId, Weights, Window};
 
@@ -61,6 +61,9 @@ fn config(depths: &[usize]) -> FamilyConfig {
             crossings: 1,
             directions: Directions::FastToSlow,
             final_norm: FinalNorm::Applied,
+            rank: None,
+            shared_layers: SharedLayers::Mean,
+            adapters: Adapters::None,
         },
         calibration: None,
         evaluation: None,
@@ -96,7 +99,8 @@ struct Draft {
 impl Draft {
     fn push(&mut self, tensor: &str, op: Op, inputs: &[usize], shape: &[usize]) -> usize {
         let inputs = inputs.iter().map(|&input| ValueId(input)).collect();
-        self.nodes.push(Node { name: tensor.into(), tensor: tensor.into(), op, inputs, shape: shape.to_vec() });
+        let (name, tensor, operator) = (tensor.into(), tensor.into(), String::new());
+        self.nodes.push(Node { name, tensor, operator, op, inputs, shape: shape.to_vec() });
         self.nodes.len()
     }
 

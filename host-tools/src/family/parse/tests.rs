@@ -1,5 +1,5 @@
 use super::*;
-use crate::family::{Filter, StageExits};
+use crate::family::{Adapters, Filter, SharedLayers, StageExits};
 
 const GOOD: &str = r#"schema = 1
 name = "pair"
@@ -113,4 +113,16 @@ fn names_that_would_blur_a_path_are_refused() {
 #[test]
 fn anchor_lines_are_those_of_their_names() {
     assert_eq!(anchor_lines(GOOD), [12, 16]);
+}
+
+#[test]
+fn rank_shared_layers_and_adapters_have_their_defaults_and_values() {
+    let stitching = |text: &str| parse(&format!("{GOOD}\n[stitching]\n{text}\n")).map(|config| config.stitching);
+    let defaults = stitching("").unwrap();
+    assert_eq!((defaults.rank, defaults.shared_layers, defaults.adapters), (None, SharedLayers::Mean, Adapters::None));
+    let set = stitching("rank = 4\nshared-layers = \"joint\"\nadapters = true").unwrap();
+    assert_eq!((set.rank, set.shared_layers, set.adapters), (Some(4), SharedLayers::Joint, Adapters::Allowed));
+    // Of rank 4 a layer between 8 and 8 channels costs as much as one layer.
+    assert_eq!((set.rank_between(8, 8), set.rank_between(8, 9)), (None, Some(4)));
+    assert!(stitching("rank = 0").unwrap_err()[0].to_string().contains("`stitching.rank` must be at least 1"));
 }

@@ -23,6 +23,7 @@ pub enum DraftOp {
 pub struct DraftNode {
     pub name: String,
     pub tensor: String,
+    pub operator: String,
     pub op: DraftOp,
     pub inputs: Vec<ValueId>,
     pub shape: Vec<usize>,
@@ -106,7 +107,8 @@ impl Draft {
                 DraftOp::Op(op) => op,
                 DraftOp::Affine { map, on_map } => lone_affine(map, on_map, node.shape.len()),
             };
-            Node { name: node.name, tensor: node.tensor, op, inputs: node.inputs, shape: node.shape }
+            let DraftNode { name, tensor, operator, inputs, shape, .. } = node;
+            Node { name, tensor, operator, op, inputs, shape }
         };
         std::mem::take(&mut self.nodes).into_iter().map(node).collect()
     }
@@ -148,6 +150,7 @@ fn shifted(bias: &Weights, scale: &Weights, shift: &Weights) -> Weights {
         is_absent: bias.origin.is_absent && (shift.origin.is_absent || shift.origin.has_norm),
         has_norm: bias.origin.has_norm || scale.origin.has_norm,
         has_scale: bias.origin.has_scale || has_scale,
+        is_diagonal: false,
     };
     let (scale, shift) = (scale.clone(), shift.clone());
     let change = move |bias: &[f32]| {
@@ -181,7 +184,8 @@ fn lone_affine(map: ChannelMap, on_map: bool, rank: usize) -> Op {
         weights
     };
     let scale = map.scale;
-    let weights = Weights::lazy(channels * channels, move || scale.load().map(diagonal));
+    let origin = Origin { is_diagonal: true, ..scale.origin };
+    let weights = Weights::lazy(channels * channels, move || scale.load().map(diagonal)).with_origin(origin);
     Op::Dense(Dense { out_features: channels, weights, bias: map.shift })
 }
 

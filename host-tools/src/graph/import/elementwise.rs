@@ -14,6 +14,9 @@ impl Lowerer<'_> {
         let function = match node.op_type.as_str() {
             "Gelu" if attributes.text("approximate", "none") == "tanh" => Function::GeluTanh,
             "Gelu" => Function::Gelu,
+            "Silu" | "Swish" if attributes.float("alpha", 1.0) != 1.0 => {
+                return Err("a swish with a slope other than 1".into());
+            }
             "Silu" | "Swish" => Function::Silu,
             "HardSwish" => Function::HardSwish,
             "HardSigmoid" => {
@@ -28,8 +31,9 @@ impl Lowerer<'_> {
             "Reciprocal" => Function::Reciprocal,
             "Abs" => Function::Abs,
             _ => {
-                let power = self.floats(node, 1)?.filter(|(_, values)| values.len() == 1);
-                Function::Power(power.ok_or("its exponent is not a single number")?.1[0])
+                let power = self.constant(node, 1)?.filter(|power| power.len() == 1);
+                let power = power.ok_or("its exponent is not a single number")?.cast_to_scalar::<f32>();
+                Function::Power(power.map_err(|error| error.to_string())?)
             }
         };
         let held = self.unpadded(self.held(node, 0)?)?;

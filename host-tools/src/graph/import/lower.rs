@@ -110,7 +110,7 @@ pub fn lower(source: &Source) -> Result<(Graph, EndAxes), ImportError> {
 }
 
 /// Rank-4 inputs are taken for NCHW maps and stored HWC, unless the model itself starts by moving channels forward.
-fn input_axes(source: &Source) -> Vec<usize> {
+pub fn input_axes(source: &Source) -> Vec<usize> {
     let rank = source.input_dims.len();
     let reads =
         || source.graph.node.iter().filter(|node| node.input.contains(&source.input) && node.op_type != "Shape");
@@ -327,8 +327,9 @@ impl Lowerer<'_> {
         if !matches!(elements(&dims), Some(1..=MAX_ELEMENTS)) {
             return Err(format!("its output shape {dims:?} is empty or too large").into());
         }
-        let tensor = node.output[0].clone();
-        let id = self.push(label(node), tensor, op, inputs, axes.iter().map(|&axis| dims[axis]).collect());
+        let (name, tensor, operator) = (label(node), node.output[0].clone(), node.op_type.clone());
+        let shape = axes.iter().map(|&axis| dims[axis]).collect();
+        let id = self.draft.push(DraftNode { name, tensor, operator, op, inputs, shape });
         Ok(Held { id, dims, axes, pad: [0; 4] })
     }
 
@@ -341,7 +342,7 @@ impl Lowerer<'_> {
         inputs: Vec<ValueId>,
         shape: Vec<usize>,
     ) -> ValueId {
-        self.draft.push(DraftNode { name, tensor, op, inputs, shape })
+        self.draft.push(DraftNode { name, tensor, operator: String::new(), op, inputs, shape })
     }
 
     /// The same elements under a node's output name.

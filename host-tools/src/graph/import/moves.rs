@@ -79,7 +79,7 @@ impl Lowerer<'_> {
         Ok(first.ok_or("it has no outputs")?)
     }
 
-    /// Constant indices of an axis; a single number removes the axis.
+    /// Constant indices of an axis, which the axes of the indices replace; a single number removes the axis.
     pub fn gather(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         let held = self.unpadded(self.held(node, 0)?)?;
         let rank = held.dims.len();
@@ -93,8 +93,8 @@ impl Lowerer<'_> {
         };
         let indices: Vec<usize> =
             listed.iter().map(resolve).collect::<Option<_>>().ok_or("an index is out of range")?;
-        if shape.len() > 1 || indices.is_empty() {
-            return Err(format!("indices of shape {shape:?}; one number or a list is expected").into());
+        if indices.is_empty() {
+            return Err("its list of indices is empty".into());
         }
         let contiguous = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let held = if contiguous {
@@ -105,6 +105,10 @@ impl Lowerer<'_> {
             dims[at] = indices.len();
             self.emit(node, DraftOp::Op(Op::Gather { axis: stored, indices }), vec![held.id], dims, held.axes)?
         };
+        if shape.len() > 1 {
+            let dims = [&held.dims[..at], &shape, &held.dims[at + 1..]].concat();
+            return self.reshaped(node, held, dims);
+        }
         if !shape.is_empty() {
             return Ok(self.alias(node, held));
         }

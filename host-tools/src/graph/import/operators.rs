@@ -7,6 +7,58 @@ use super::lower::{Fault, Held, Lowerer};
 /// Lowers one node.
 pub type Lowering<'s> = fn(&mut Lowerer<'s>, &NodeProto) -> Result<Held, Fault>;
 
+/// The operators that networks may hold, by name. Constants and what is computed from them alone may be of any.
+pub const NAMES: [&str; 48] = [
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Div",
+    "Dropout",
+    "Erf",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LayerNormalization",
+    "LeakyRelu",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Silu",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Swish",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+];
+
 /// The lowering of every supported operator.
 pub fn operator<'s>(node: &NodeProto) -> Option<Lowering<'s>> {
     if !matches!(node.domain.as_str(), "" | "ai.onnx") {
@@ -72,4 +124,19 @@ pub fn unknown_operator(node: &NodeProto) -> Fault {
         _ => "this operator is not supported",
     };
     Fault::Unsupported(reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_operator_has_a_lowering_and_no_other() {
+        let node = |op: &str| NodeProto { op_type: op.into(), ..NodeProto::default() };
+        assert!(NAMES.iter().all(|name| operator(&node(name)).is_some()) && NAMES.is_sorted());
+        let source = include_str!("operators.rs");
+        let arms = source.split("match node.op_type.as_str() {").nth(1).and_then(|rest| rest.split("_ =>").next());
+        let listed = arms.unwrap().split('"').skip(1).step_by(2).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(listed, NAMES.into_iter().collect());
+    }
 }

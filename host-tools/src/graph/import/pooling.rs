@@ -7,6 +7,7 @@ use super::attributes::{Attributes, axis};
 use super::draft::DraftOp;
 use super::lower::{Fault, HWC, Held, Lowerer};
 use super::window::{Rounding, counted_padding, window};
+use crate::graph::cost::GLOBAL_AVERAGE_POOL;
 
 impl Lowerer<'_> {
     pub fn max_pool(&mut self, node: &NodeProto) -> Result<Held, Fault> {
@@ -69,8 +70,9 @@ impl Lowerer<'_> {
             Some(axes) => Some(axes.to_vec()),
             None => self.integers(node, 1)?,
         };
+        let listed = listed.unwrap_or_default();
         let mut reduced = Vec::new();
-        for value in listed.unwrap_or_default() {
+        for &value in &listed {
             reduced.push(axis(value, rank)?);
         }
         reduced.sort_unstable();
@@ -80,6 +82,9 @@ impl Lowerer<'_> {
         if first == 0 {
             return Err("a mean over the batch".into());
         }
+        // The second exporter of torch writes adaptive pools as means over these axes.
+        let renamed = NodeProto { op_type: GLOBAL_AVERAGE_POOL.into(), ..node.clone() };
+        let node = if listed == [-1, -2] { &renamed } else { node };
         let channel = 6 - first - second;
         let held = self.arranged(node, held, &[first, second, channel]);
         let op = DraftOp::Op(Op::AvgPool(whole(held.dims[first], held.dims[second])));
@@ -90,8 +95,10 @@ impl Lowerer<'_> {
         }
         let channels = held.dims[channel];
         let name = format!("{}.pooled", super::lower::label(node));
-        let pooled = self.push(name.clone(), name, op, vec![held.id], vec![1, 1, channels]);
-        self.emit(node, DraftOp::Op(Op::Reshape), vec![pooled], vec![1, channels], vec![1])
+        let inner = NodeProto { name: name.clone(), output: vec![name], ..node.clone() };
+        let pooled = self.emit(&inner, op, vec![held.id], dims, held.axes)?;
+        debug_assert_eq!(self.draft.shape(pooled.id), [1, 1, channels]);
+        self.emit(node, DraftOp::Op(Op::Reshape), vec![pooled.id], vec![1, channels], vec![1])
     }
 }
 

@@ -12,6 +12,9 @@ impl Lowerer<'_> {
     /// Identity, and dropout at inference.
     pub fn identity(&mut self, node: &NodeProto) -> Result<Held, Fault> {
         let held = self.held(node, 0)?;
+        if node.op_type == "Dropout" && self.integers(node, 2)?.is_some_and(|mode| mode != [0]) {
+            return Err("a dropout in training mode; export the model after eval()".into());
+        }
         Ok(self.alias(node, held))
     }
 

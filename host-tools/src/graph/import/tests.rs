@@ -5,6 +5,7 @@ use super::*;
 use model::{Model, Value, import_bytes, tensor_type};
 
 mod model;
+mod structures;
 mod transformer;
 
 type Given<'a> = &'a [(&'a str, Value<'a>)];

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::super::adapter::{Adapter, Part};
 use super::super::{Candidate, Leg, StitchError};
 use super::{segment, whole_segment};
 use crate::family::Family;
@@ -62,9 +63,14 @@ impl<'a> Ledger<'a> {
         for pair in candidate.legs.windows(2) {
             let (from, to) = (self.shape(pair[0].anchor, pair[0].to), self.shape(pair[1].anchor, pair[1].from));
             let (inputs, outputs) = (channels(from), channels(to));
-            let positions = to.iter().rev().skip(1).product::<usize>() as u64;
-            sum.operations += positions * inputs * outputs;
-            sum.params += inputs * outputs + outputs;
+            let rank = self.family.config.stitching.rank_between(inputs as usize, outputs as usize);
+            let weights = rank.map_or(inputs * outputs, |rank| rank as u64 * (inputs + outputs));
+            let adapter = Adapter::between(from, to);
+            let positions = adapter.as_ref().map_or(1, Adapter::map_positions) as u64;
+            let tokens =
+                adapter.filter(Adapter::has_token_map).map_or(0, |it| it.target_rows(Part::Token).len() as u64);
+            sum.operations += positions * weights + tokens * inputs * outputs;
+            sum.params += weights + outputs + u64::from(tokens > 0) * (inputs * outputs + outputs);
             sum.activation_bytes = sum.activation_bytes.max(4 * positions * (inputs + outputs));
         }
         sum.weight_bytes = 4 * sum.params;

@@ -1,6 +1,7 @@
 //! Aligned sequences of blocks in two anchors, and why there may be none.
 
-use crate::family::{Anchor, Family, SpaceKind};
+use crate::family::{Adapters, Anchor, Family, SpaceKind};
+use crate::stitch::adapter::Adapter;
 
 /// The blocks of one anchor that are aligned with those of another.
 #[derive(Debug, Clone)]
@@ -26,16 +27,49 @@ pub fn stages(family: &Family) -> Box<dyn Iterator<Item = Option<usize>> + '_> {
     }
 }
 
-/// The lanes of two anchors in a stage (`None`: their longest runs); `None` if one of them has no blocks there.
+/// The lanes of two anchors in a stage (`None`: their longest runs); `None` if one of them has no blocks there. With
+/// adapters, anchors that share no stage are joined between the stages that are nearest in positions.
 pub fn lanes(family: &Family, (small, large): (usize, usize), stage: Option<usize>) -> Option<(Lane, Lane)> {
     match stage {
-        Some(stage) => Some((stage_lane(family, small, stage)?, stage_lane(family, large, stage)?)),
+        Some(stage) => {
+            let partner = partner(family, (small, large), stage)?;
+            Some((stage_lane(family, small, stage)?, stage_lane(family, large, partner)?))
+        }
         None => {
             let (a, b) = (longest(family, small)?, longest(family, large)?);
-            let stage = |anchor: usize, cuts: &[usize]| family.anchors[anchor].cuts[cuts[0]].stage;
-            (stage(small, &a) == stage(large, &b)).then(|| (block_lane(small, &a), block_lane(large, &b)))
+            let cut = |anchor: usize, cuts: &[usize]| &family.anchors[anchor].cuts[cuts[0]];
+            let (from, to) = (cut(small, &a), cut(large, &b));
+            let is_adapted = || adapts(family) && Adapter::between(&from.shape, &to.shape).is_some();
+            (from.stage == to.stage || is_adapted()).then(|| (block_lane(small, &a), block_lane(large, &b)))
         }
     }
+}
+
+fn adapts(family: &Family) -> bool {
+    family.config.stitching.adapters == Adapters::Allowed
+}
+
+/// The stage of the larger anchor that a stage of the smaller one is joined to.
+fn partner(family: &Family, (small, large): (usize, usize), stage: usize) -> Option<usize> {
+    let has = |anchor: usize, stage: usize| family.anchors[anchor].cuts.iter().any(|cut| cut.stage == stage);
+    let stages = || 0..family.stages.len();
+    if !adapts(family) || stages().any(|stage| has(small, stage) && has(large, stage)) {
+        return Some(stage);
+    }
+    let shape = |anchor: usize, stage: usize| {
+        family.anchors[anchor].cuts.iter().find(|cut| cut.stage == stage).map_or(&[][..], |cut| cut.shape.as_slice())
+    };
+    let positions = |shape: &[usize]| shape.iter().rev().skip(1).product::<usize>().max(1) as f64;
+    let distance = |a: usize, b: usize| (positions(shape(small, a)).ln() - positions(shape(large, b)).ln()).abs();
+    let joined = |a: usize, b: usize| Adapter::between(shape(small, a), shape(large, b)).is_some();
+    let nearest_of = |a: usize| {
+        let candidates = stages().filter(|&b| has(large, b) && joined(a, b));
+        candidates.min_by(|&x, &y| distance(a, x).total_cmp(&distance(a, y)))
+    };
+    let found = nearest_of(stage)?;
+    let rivals = stages().filter(|&a| has(small, a) && joined(a, found));
+    let best = rivals.min_by(|&x, &y| distance(x, found).total_cmp(&distance(y, found)))?;
+    (best == stage).then_some(found)
 }
 
 fn stage_lane(family: &Family, anchor: usize, stage: usize) -> Option<Lane> {
@@ -57,29 +91,23 @@ fn block_lane(anchor: usize, run: &[usize]) -> Lane {
 }
 
 /// Why two anchors share no grid, and what would help.
-pub fn no_common_grid(small: &Anchor, large: &Anchor) -> String {
-    let grids = |anchor: &Anchor| {
-        let mut grids: Vec<Vec<usize>> =
-            anchor.cuts.iter().map(|cut| cut.shape[..cut.shape.len().saturating_sub(1)].to_vec()).collect();
-        grids.dedup();
-        grids
-    };
-    let positions = |grid: &[usize]| grid.iter().product::<usize>();
-    let mut reason = "no cuts with the same grid".to_owned();
-    for a in grids(small) {
-        for b in grids(large) {
-            let (more, less) = if positions(&a) > positions(&b) { (small, large) } else { (large, small) };
-            let difference = positions(&a).abs_diff(positions(&b));
-            if difference == 1 || difference == 2 {
-                let (most, fewest) = (positions(&a).max(positions(&b)), positions(&a).min(positions(&b)));
-                reason += &format!(
-                    "; {} has {most} tokens where {} has {fewest} positions, so it carries {difference} class token(s): \
-                     an adapter has to drop them on the way out and add them on the way in",
-                    more.name, less.name
-                );
-                return reason;
+pub fn no_common_grid(family: &Family, small: &Anchor, large: &Anchor) -> String {
+    let adapter = |a: &[usize], b: &[usize]| Adapter::between(a, b).map(|adapter| adapter.describe());
+    let mut ways: Vec<String> = Vec::new();
+    for a in &small.cuts {
+        for way in large.cuts.iter().filter_map(|b| adapter(&a.shape, &b.shape)).filter(|way| !way.is_empty()) {
+            if !ways.contains(&way) {
+                ways.push(way);
             }
         }
     }
-    reason + "; export the anchors at input sizes that give equal grids, or resample between them with an adapter"
+    // A class token alone is the cheapest difference; resampling costs detail.
+    ways.sort_by_key(|way| way.contains("resamples"));
+    let reason = "no cuts with the same grid".to_owned();
+    match ways.first() {
+        Some(way) if !adapts(family) => {
+            format!("{reason}; `adapters = true` under [stitching] joins them with an adapter that {way}")
+        }
+        _ => reason + "; export the anchors at input sizes that give equal grids, or square ones",
+    }
 }

@@ -79,3 +79,102 @@ fn the_final_norm_is_skipped_in_stitches_alone() {
     let applied = count(&family);
     assert_eq!([applied[0] - skipped[0], applied[1] - skipped[1]], [0, 5 * 197 * 384]);
 }
+
+/// One stage of a network: operations of a block, of what follows the last block, tokens, width, blocks.
+struct Stage {
+    block: u64,
+    after: u64,
+    tokens: u64,
+    width: u64,
+    depth: u64,
+}
+
+/// A network by the formulas that reproduce its published entries: stem, stages, head.
+struct Formula {
+    stem: u64,
+    stages: Vec<Stage>,
+    head: u64,
+}
+
+impl Formula {
+    fn whole(&self) -> u64 {
+        self.stem + self.stages.iter().map(|stage| stage.depth * stage.block + stage.after).sum::<u64>() + self.head
+    }
+
+    /// From the image to block `j` of a stage.
+    fn front(&self, stage: usize, j: u64) -> u64 {
+        let before = self.stages[..stage].iter().map(|stage| stage.depth * stage.block + stage.after).sum::<u64>();
+        self.stem + before + (j + 1) * self.stages[stage].block
+    }
+
+    fn back(&self, stage: usize, k: u64) -> u64 {
+        self.whole() - self.front(stage, k) + self.stages[stage].block
+    }
+
+    fn swin(c: u64, depths: [u64; 4]) -> Self {
+        let stage = |(s, depth): (u32, u64)| {
+            let (n, d) = (3136 / 4_u64.pow(s), c * 2_u64.pow(s));
+            let merge = if s < 3 { (n / 4) * 8 * d * d + 5 * n * d } else { 0 };
+            Stage { block: 12 * n * d * d + 2 * 49 * n * d + 10 * n * d, after: merge, tokens: n, width: d, depth }
+        };
+        let stages = (0..4).zip(depths).map(stage).collect();
+        Self { stem: 3136 * c * 48 + 5 * 3136 * c, stages, head: 5 * 49 * 8 * c + 8000 * c }
+    }
+
+    fn levit(widths: [u64; 3], heads: [u64; 3]) -> Self {
+        let (key, tokens) = (32, [196, 49, 16]);
+        // A linear layer without bias and its batch norm.
+        let linear = |n: u64, from: u64, to: u64| n * from * to + 2 * n * to;
+        let mlp = |n: u64, d: u64| linear(n, d, 2 * d) + linear(n, 2 * d, d);
+        let stage = |s: usize| {
+            let (n, d, h) = (tokens[s], widths[s], heads[s]);
+            let attention = linear(n, d, 4 * key * h) + 3 * n * n * key * h + linear(n, 2 * key * h, d);
+            let sampled = |to: usize| {
+                let (m, hh) = (tokens[to], d / key);
+                let products = 5 * m * n * key * hh;
+                linear(n, d, 5 * key * hh)
+                    + linear(m, d, key * hh)
+                    + products
+                    + linear(m, 4 * key * hh, widths[to])
+                    + mlp(m, widths[to])
+            };
+            let after = if s < 2 { sampled(s + 1) } else { 0 };
+            Stage { block: attention + mlp(n, d), after, tokens: n, width: d, depth: 4 }
+        };
+        let c = widths[0];
+        let conv = |side: u64, from: u64, to: u64| side * side * (9 * from * to + 2 * to);
+        let stem = conv(112, 3, c / 8) + conv(56, c / 8, c / 4) + conv(28, c / 4, c / 2) + conv(14, c / 2, c);
+        let last = widths[2];
+        Self { stem, stages: (0..3).map(stage).collect(), head: 2 * (2 * last + 1000 * last) }
+    }
+}
+
+/// Anchors, then (stage, front block, end block) of each neighbouring pair in the order of the ids.
+fn assert_formula(family: &str, anchors: &[Formula], stitched: &[usize]) {
+    let (_, figures) = figures_of(family);
+    let mut expected: Vec<u64> = anchors.iter().map(Formula::whole).collect();
+    for &stage in stitched {
+        for pair in anchors.windows(2) {
+            let (a, b) = (&pair[0], &pair[1]);
+            let (front, end) = (a.stages[stage].depth, b.stages[stage].depth);
+            let aligned = |j: u64, k: u64| if front == end { k == j + 1 } else { k * front / end == j && j < k };
+            for (j, k) in (0..front).flat_map(|j| (0..end).map(move |k| (j, k))).filter(|&(j, k)| aligned(j, k)) {
+                let stitch = b.stages[stage].tokens * a.stages[stage].width * b.stages[stage].width;
+                expected.push(a.front(stage, j) + stitch + b.back(stage, k));
+            }
+        }
+    }
+    assert_eq!(figures.iter().map(|figures| figures.operations).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn all_41_networks_of_swin_ti_s_b() {
+    let [ti, s, b] = [(96, [2, 2, 6, 2]), (96, [2, 2, 18, 2]), (128, [2, 2, 18, 2])].map(|(c, d)| Formula::swin(c, d));
+    assert_formula("swin-ti-s-b", &[ti, s, b], &[0, 1, 2]);
+}
+
+#[test]
+fn all_8_networks_of_levit_192_256() {
+    let small = Formula::levit([192, 288, 384], [3, 5, 6]);
+    assert_formula("levit-192-256", &[small, Formula::levit([256, 384, 512], [4, 6, 8])], &[0, 1]);
+}

@@ -8,6 +8,7 @@ mod observe;
 mod stream;
 
 pub use arena::AlignedArena;
+pub(crate) use cascade::run_cascade;
 pub use cascade::{Cascade, CascadeError, CascadeExecutor, EarlyAnswer};
 pub use confidence::{Top, top};
 pub use dispatch::run_step;
@@ -78,8 +79,8 @@ impl core::error::Error for ExecError {}
 #[derive(Debug)]
 pub struct Executor<'a, 'b> {
     bundle: &'a Bundle<'b>,
-    plan: Plan<'b>,
     index: u16,
+    route: Route<'b>,
     arena: &'a mut [u8],
     isa: Isa,
 }
@@ -100,16 +101,17 @@ impl<'a, 'b> Executor<'a, 'b> {
     pub fn with_isa(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8], isa: Isa) -> Result<Self, ExecError> {
         check_alignment(arena)?;
         check_in_place(bundle)?;
-        let record = find_plan(bundle, plan, arena)?;
-        Ok(Self { bundle, plan: record, index: plan, arena, isa })
+        let route = find_route(bundle, plan, arena)?;
+        Ok(Self { bundle, index: plan, route, arena, isa })
     }
 
-    /// Makes plan `plan` the current one. On error the current plan stays.
+    /// Makes plan `plan` the current one; decodes no more of its record than running it takes. On error the current plan
+    /// stays.
     ///
     /// # Errors
     /// [`ExecError::NoSuchPlan`] or [`ExecError::ArenaTooSmall`].
     pub fn switch(&mut self, plan: u16) -> Result<(), ExecError> {
-        self.plan = find_plan(self.bundle, plan, self.arena)?;
+        self.route = find_route(self.bundle, plan, self.arena)?;
         self.index = plan;
         Ok(())
     }
@@ -120,10 +122,10 @@ impl<'a, 'b> Executor<'a, 'b> {
         self.index
     }
 
-    /// The current plan.
+    /// The current plan; `None` only if the bundle was modified after it was checked.
     #[must_use]
-    pub const fn plan(&self) -> &Plan<'b> {
-        &self.plan
+    pub fn plan(&self) -> Option<Plan<'b>> {
+        self.bundle.plan(self.index)
     }
 
     /// The bundle.
@@ -137,7 +139,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Changed`] if the bundle was modified after it was checked.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
-        input_of(self.bundle, &Route::from(&self.plan), self.arena)
+        input_of(self.bundle, &self.route, self.arena)
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
@@ -153,7 +155,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// As [`Executor::run`].
     pub fn run_observed(&mut self, observer: &mut impl Observer) -> Result<&[i8], ExecError> {
-        let steps = self.bundle.steps_of(&self.plan);
+        let steps = self.bundle.steps_on(&self.route);
         let output = run_steps(self.isa, self.bundle, steps, self.arena, observer)?;
         self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)
     }
@@ -202,11 +204,13 @@ pub(crate) fn run_steps(
     Ok(last)
 }
 
-fn find_plan<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Plan<'b>, ExecError> {
-    let record = bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans: bundle.plan_count() })?;
-    let have_bytes = u32::try_from(arena.len()).unwrap_or(u32::MAX);
-    if have_bytes < record.arena_bytes {
-        return Err(ExecError::ArenaTooSmall { need_bytes: record.arena_bytes, have_bytes });
-    }
-    Ok(record)
+fn find_route<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Route<'b>, ExecError> {
+    let route = bundle.route(plan).ok_or(ExecError::NoSuchPlan { plan, plans: bundle.plan_count() })?;
+    let (need_bytes, have_bytes) = (route.arena_bytes(), u32::try_from(arena.len()).unwrap_or(u32::MAX));
+    if have_bytes < need_bytes { Err(ExecError::ArenaTooSmall { need_bytes, have_bytes }) } else { Ok(route) }
+}
+
+pub(crate) fn find_plan<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Plan<'b>, ExecError> {
+    find_route(bundle, plan, arena)?;
+    bundle.plan(plan).ok_or(ExecError::Changed)
 }

@@ -8,6 +8,7 @@ mod model;
 mod priors;
 mod probe;
 mod record;
+mod report;
 mod trace;
 mod work;
 
@@ -15,6 +16,7 @@ pub use fit::{FitOptions, Sample};
 pub use model::{Coefficients, LatencyModel};
 pub use probe::{ClassProbeError, PROBE_BYTES, PROBE_WEIGHTS, probe_classes, weight_byte_ps};
 pub use record::{RECORD_VERSION, Record, TickUnit};
+pub use report::{Measuring, ReportError, report};
 pub use trace::trace;
 pub use work::{OpClass, Work};
 
@@ -33,7 +35,7 @@ pub struct BoardProfile {
 
 impl BoardProfile {
     /// Most bytes that [`to_bytes`](Self::to_bytes) writes.
-    pub const MAX_BYTES: usize = 576;
+    pub const MAX_BYTES: usize = 880;
 
     /// Writes the profile as postcard and returns the bytes used; `None` if `buffer` is too small.
     pub fn to_bytes<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {

@@ -27,10 +27,12 @@ mod boot;
 
 pub use boot::{BootError, BootReport, MAX_VERDICTS};
 
+use core::ops::Range;
+
 use crate::adapt::{Controller, Record};
 use crate::board::{Clock, ticks_to_us};
 use crate::bundle::{Bundle, Check, Route};
-use crate::exec::{self, ExecError, NoObserver};
+use crate::exec::{self, Cascade, ExecError, NoObserver};
 use crate::kernels::Isa;
 use crate::select::{Limits, Predict, Rung};
 
@@ -44,6 +46,10 @@ pub struct Runtime<'a, 'b> {
     /// The plan that `route` belongs to.
     plan: u16,
     route: Route<'b>,
+    /// The lead that a cheap plan's answer must have to be taken; `None`: the chosen plan runs alone.
+    least_lead: Option<u8>,
+    /// The fastest plan before the chosen one, while there is time and memory for both.
+    cascade: Option<Cascade<'b>>,
     arena: &'a mut [u8],
     isa: Isa,
 }
@@ -93,7 +99,8 @@ impl<'a, 'b> Runtime<'a, 'b> {
         let route = bundle.route(rung.plan).ok_or(BootError::Arena(ExecError::Changed))?;
         let report = BootReport::new(&bundle, limits, rung, verdicts);
         let isa = Isa::best();
-        Ok((Self { bundle, controller, plan: rung.plan, route, arena, isa }, report))
+        let (plan, least_lead, cascade) = (rung.plan, None, None);
+        Ok((Self { bundle, controller, plan, route, least_lead, cascade, arena, isa }, report))
     }
 
     /// Where the int8 input of the next inference goes, HWC. Fill it after limits were set and before [`Runtime::run`]: each
@@ -103,7 +110,8 @@ impl<'a, 'b> Runtime<'a, 'b> {
     /// [`ExecError::ArenaTooSmall`] while the arena is given back, [`ExecError::Changed`] if the bundle was modified.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
         self.check_arena()?;
-        exec::input_of(&self.bundle, &self.route, self.arena)
+        let route = self.cascade.as_ref().map_or(&self.route, Cascade::input_route);
+        exec::input_of(&self.bundle, route, self.arena)
     }
 
     /// Runs the plan on the input, measures it on `clock`, and chooses the plan of the next inference.
@@ -113,10 +121,12 @@ impl<'a, 'b> Runtime<'a, 'b> {
     pub fn run(&mut self, clock: &mut impl Clock) -> Result<Answer<'_>, ExecError> {
         self.check_arena()?;
         let start = clock.now();
-        let steps = self.bundle.steps_on(&self.route);
-        let output = exec::run_steps(self.isa, &self.bundle, steps, self.arena, &mut NoObserver)?;
-        let elapsed = clock.now().wrapping_sub(start);
-        let record = self.controller.observe(ticks_to_us(elapsed, clock.hz()));
+        let (answered, output) = self.infer()?;
+        let elapsed_us = ticks_to_us(clock.now().wrapping_sub(start), clock.hz());
+        let record = match &self.cascade {
+            Some(cascade) => self.controller.observe_after(cascade.cheap(), answered, elapsed_us),
+            None => self.controller.observe(elapsed_us),
+        };
         self.follow()?;
         let logits = self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)?;
         Ok(Answer { logits, record })
@@ -130,6 +140,18 @@ impl<'a, 'b> Runtime<'a, 'b> {
         let limits = Limits { deadline_us, ..self.controller.limits() };
         // Memory is as before, so the limits cannot be refused.
         let _ = self.controller.set_limits(limits);
+        self.follow()
+    }
+
+    /// From the next inference on the fastest plan in memory runs first, and the chosen one only where the best logit leads
+    /// the second by fewer than `least_lead` int8 steps; `None` runs the chosen plan alone. Where the arena or the deadline
+    /// has no room for both plans, the chosen one runs alone as well. See [`Cascade`] for what they share, and `stitchkit
+    /// eval --cascade` for what a lead is worth.
+    ///
+    /// # Errors
+    /// [`ExecError::Changed`] if the bundle was modified after it was checked.
+    pub fn answer_early(&mut self, least_lead: Option<u8>) -> Result<(), ExecError> {
+        self.least_lead = least_lead;
         self.follow()
     }
 
@@ -169,20 +191,56 @@ impl<'a, 'b> Runtime<'a, 'b> {
         &self.bundle
     }
 
+    /// Runs the plan, or the cascade in force; returns the plan that answered and where its logits lie.
+    fn infer(&mut self) -> Result<(u16, Range<usize>), ExecError> {
+        match (&self.cascade, self.least_lead) {
+            (Some(cascade), Some(lead)) => exec::run_cascade(self.isa, &self.bundle, cascade, self.arena, lead),
+            _ => {
+                let steps = self.bundle.steps_on(&self.route);
+                let output = exec::run_steps(self.isa, &self.bundle, steps, self.arena, &mut NoObserver)?;
+                Ok((self.plan, output))
+            }
+        }
+    }
+
     /// Exchanges the route if another plan was chosen. Copies no weights.
     fn follow(&mut self) -> Result<(), ExecError> {
         let plan = self.controller.rung().plan;
-        if plan == self.plan {
-            return Ok(());
+        if plan != self.plan {
+            self.route = self.bundle.route(plan).ok_or(ExecError::Changed)?;
+            self.plan = plan;
         }
-        self.route = self.bundle.route(plan).ok_or(ExecError::Changed)?;
-        self.plan = plan;
+        if self.least_lead.is_some() || self.cascade.is_some() {
+            self.follow_early();
+        }
         Ok(())
+    }
+
+    /// Keeps, makes or drops the cascade that leads to the chosen plan.
+    #[inline(never)]
+    fn follow_early(&mut self) {
+        let cheap = self.controller.fastest_rung().plan;
+        if self.least_lead.is_none() || cheap == self.plan || !self.controller.has_time_after(cheap) {
+            self.cascade = None;
+            return;
+        }
+        let arena_bytes = self.arena_bytes();
+        let suits = |held: &Cascade<'_>| {
+            (held.cheap(), held.costly()) == (cheap, self.plan) && held.arena_bytes() <= arena_bytes
+        };
+        if !self.cascade.as_ref().is_some_and(suits) {
+            self.cascade = Cascade::new(&self.bundle, cheap, self.plan, arena_bytes).ok();
+        }
+    }
+
+    /// Bytes of arena at present, as far as the limits allow.
+    fn arena_bytes(&self) -> u32 {
+        u32::try_from(self.arena.len()).unwrap_or(u32::MAX).min(self.controller.limits().ram_bytes)
     }
 
     fn check_arena(&self) -> Result<(), ExecError> {
         let have_bytes = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
-        let need_bytes = self.route.arena_bytes();
+        let need_bytes = self.cascade.as_ref().map_or(self.route.arena_bytes(), Cascade::arena_bytes);
         if have_bytes < need_bytes { Err(ExecError::ArenaTooSmall { need_bytes, have_bytes }) } else { Ok(()) }
     }
 }

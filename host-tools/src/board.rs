@@ -25,8 +25,22 @@ pub struct Board {
     pub clock_hz: Option<u64>,
     /// Memory and latencies, as the device stores them.
     pub profile: BoardProfile,
+    /// What its application allows an inference.
+    pub limits: BoardLimits,
     /// Where the latencies come from.
     pub origin: Origin,
+}
+
+/// Limits that a board's application sets, below what the board has. Limits on the command line replace them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoardLimits {
+    /// Time one inference may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_us: Option<u64>,
+    /// Bytes of arena.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram_bytes: Option<u32>,
 }
 
 /// Where a board's latencies come from, and how well they predict.

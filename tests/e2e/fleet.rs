@@ -1,13 +1,15 @@
 //! Planning for boards as a user meets it: export and plan for several boards, assemble under limits, write the page.
 
 mod common;
+#[cfg(unix)]
+mod profile;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use common::{failure, json, path, stitchkit};
 use serde_json::Value;
-use stitchkit::board::{Board, Method, Origin};
+use stitchkit::board::{Board, BoardLimits, Method, Origin};
 use stitchkit_runtime::profile::{BoardProfile, LatencyModel};
 use tempfile::TempDir;
 
@@ -34,6 +36,7 @@ fn board(folder: &Path, name: &str, ram_bytes: u32, flash_bytes: u32) -> String 
         description: "a board".to_owned(),
         clock_hz: Some(25_000_000),
         profile: BoardProfile { ram_bytes, flash_bytes, model },
+        limits: BoardLimits::default(),
         origin,
     };
     let file = folder.join(format!("{name}.toml"));
@@ -123,6 +126,28 @@ fn a_fleet_is_planned_as_select_would_and_takes_measurements() {
     assert_eq!(report["rows"][0]["measured_us"].as_f64(), Some(2000.0));
     std::fs::write(&measured, "{\"board\": \"large\"}\n").unwrap();
     assert!(failure(1, &["fleet", path(&bundle), "--board", &large, "--measured", path(&measured)]).contains("line 1"));
+}
+
+#[test]
+fn limits_in_a_board_file_hold_until_the_command_line_replaces_them() {
+    let (served, _) = served();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = board(folder.path(), "limited", 8192, 1 << 20);
+    let mut limited = Board::read(Path::new(&file)).expect("just written");
+    limited.limits = BoardLimits { deadline_us: Some(9_000), ram_bytes: Some(2048) };
+    limited.write(Path::new(&file)).expect("a board file");
+    let bundle = served.path().join("b.stk");
+    let limits = |board: &str| {
+        let report = json(&["fleet", path(&bundle), "--board", board]);
+        let limits = &report["rows"][0]["limits"];
+        (limits["deadline_us"].as_u64(), limits["ram_bytes"].as_u64())
+    };
+    assert_eq!(limits(&file), (Some(9_000), Some(2048)));
+    assert_eq!(limits(&format!("{file},latency=2s,memory=4KiB")), (Some(2_000_000), Some(4096)));
+    limited.limits.deadline_us = Some(1);
+    limited.write(Path::new(&file)).expect("a board file");
+    let said = failure(3, &["fleet", path(&bundle), "--board", &file]);
+    assert!(said.contains("no plan") && !said.contains("panicked"), "{said}");
 }
 
 #[test]

@@ -70,6 +70,19 @@ impl Controller {
         self.steps.get(usize::from(self.current)).map_or(NONE, |step| step.rung)
     }
 
+    /// The fastest plan in memory.
+    #[must_use]
+    pub fn fastest_rung(&self) -> Rung {
+        self.steps.get(usize::from(self.fastest())).map_or_else(|| self.rung(), |step| step.rung)
+    }
+
+    /// Whether `before` and then the plan of the next inference are expected to meet the deadline together.
+    #[must_use]
+    pub fn has_time_after(&self, before: u16) -> bool {
+        let both_us = self.expected_us(before).saturating_add(self.expected_us(self.rung().plan));
+        self.limits.deadline_us.is_none() || both_us <= self.budget_us
+    }
+
     /// The limits in force.
     #[must_use]
     pub const fn limits(&self) -> Limits {
@@ -106,22 +119,39 @@ impl Controller {
     /// Takes the measured time of the inference that just ran and chooses the next plan.
     pub fn observe(&mut self, observed_us: u64) -> Record {
         let observed_us = u32::try_from(observed_us).unwrap_or(u32::MAX);
-        let missed = self.limits.deadline_us.is_some_and(|deadline_us| u64::from(observed_us) > deadline_us);
-        let record = Record {
-            inference: self.inference,
-            deadline_us: self.limits.deadline_us,
-            plan: self.rung().plan,
-            predicted_us: self.predicted_us(),
-            observed_us,
-            slowdown: self.slowdown.level(),
-            missed,
-        };
-        self.inference = self.inference.wrapping_add(1);
-        self.last_outcome = if missed { Outcome::Missed } else { Outcome::Met };
+        let record = self.record(self.rung().plan, self.predicted_us(), observed_us);
         self.learn(observed_us);
         self.relieve();
         self.choose();
         record
+    }
+
+    /// As [`observe`](Self::observe), of an inference that ran plan `before` first, and the current one only if `answered`
+    /// says so. Work that both share counts twice in what was expected, which is on the safe side.
+    pub fn observe_after(&mut self, before: u16, answered: u16, observed_us: u64) -> Record {
+        let observed_us = u32::try_from(observed_us).unwrap_or(u32::MAX);
+        let rest_us = if answered == before { 0 } else { self.expected_us(self.rung().plan) };
+        let expected_us = self.expected_us(before).saturating_add(rest_us);
+        let record = self.record(answered, self.slowdown.level().scale_us(expected_us), observed_us);
+        self.came_from = None;
+        self.slowdown.observe(Factor::ratio(observed_us, expected_us), self.last_outcome);
+        self.relieve();
+        self.choose();
+        record
+    }
+
+    /// What happened, counted.
+    fn record(&mut self, plan: u16, predicted_us: u32, observed_us: u32) -> Record {
+        let missed = self.limits.deadline_us.is_some_and(|deadline_us| u64::from(observed_us) > deadline_us);
+        let (inference, deadline_us) = (self.inference, self.limits.deadline_us);
+        self.inference = inference.wrapping_add(1);
+        self.last_outcome = if missed { Outcome::Missed } else { Outcome::Met };
+        Record { inference, deadline_us, plan, predicted_us, observed_us, slowdown: self.slowdown.level(), missed }
+    }
+
+    /// Predicted time of a plan with its penalty, without slowdown; 0 if it is none of the ladder's.
+    fn expected_us(&self, plan: u16) -> u32 {
+        self.steps.iter().find(|step| step.rung.plan == plan).map_or(0, |step| step.expected_us)
     }
 
     /// A deadline without predictions cannot be kept, nor one that every plan is predicted to miss.

@@ -12,7 +12,7 @@ pub struct Record {
     pub inference: u32,
     /// The deadline it had.
     pub deadline_us: Option<u64>,
-    /// The plan that ran.
+    /// The plan that answered.
     pub plan: u16,
     /// What it was expected to take, with all corrections known before it.
     pub predicted_us: u32,

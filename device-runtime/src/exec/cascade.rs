@@ -136,6 +136,11 @@ impl<'b> Cascade<'b> {
         self.shared_blocks
     }
 
+    /// Where the input goes.
+    pub(crate) const fn input_route(&self) -> &Route<'b> {
+        &self.cheap.route
+    }
+
     /// Bytes of arena both plans and the kept value need together.
     #[must_use]
     pub const fn arena_bytes(&self) -> u32 {
@@ -199,13 +204,25 @@ impl<'a, 'b> CascadeExecutor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Kernel`] or [`ExecError::Changed`], only if the bundle was modified after it was checked.
     pub fn run(&mut self, least_lead: u8) -> Result<EarlyAnswer<'_>, ExecError> {
-        let (sure, output) = start(self.isa, self.bundle, &self.cascade, self.arena)?;
-        if sure.lead >= least_lead {
-            return answer(self.cascade.cheap.plan, self.arena, output);
-        }
-        let output = escalate(self.isa, self.bundle, &self.cascade, self.arena)?;
-        answer(self.cascade.costly.plan, self.arena, output)
+        let (plan, output) = run_cascade(self.isa, self.bundle, &self.cascade, self.arena, least_lead)?;
+        answer(plan, self.arena, output)
     }
+}
+
+/// Runs the cheap plan and, if its lead is below `least_lead`, the rest of the costly one; returns the plan that answered and
+/// where its logits lie. The arena is as large as [`Cascade::arena_bytes`] says.
+pub(crate) fn run_cascade(
+    isa: Isa,
+    bundle: &Bundle<'_>,
+    cascade: &Cascade<'_>,
+    arena: &mut [u8],
+    least_lead: u8,
+) -> Result<(u16, Range<usize>), ExecError> {
+    let (sure, output) = start(isa, bundle, cascade, arena)?;
+    if sure.lead >= least_lead {
+        return Ok((cascade.cheap.plan, output));
+    }
+    Ok((cascade.costly.plan, escalate(isa, bundle, cascade, arena)?))
 }
 
 fn check_size(cascade: &Cascade<'_>, arena: &[u8]) -> Result<(), ExecError> {

@@ -59,8 +59,7 @@ impl LatencyModel {
         });
         let prior = self.class(class).as_array();
         let fitted = if rows.clone().next().is_none() {
-            let whole = Self { classes: [*self.class(class); OpClass::COUNT], ..*self };
-            *whole.scaled(otherwise.0, otherwise.1).class(class)
+            self.class(class).scaled(otherwise.0, otherwise.1)
         } else {
             Coefficients::from_array(fit(rows, prior, options))
         };
@@ -228,7 +227,7 @@ mod tests {
             for ((to, from), factor) in changed.iter_mut().zip(ps).zip(&factors) {
                 *to = (u64::from(from) * factor * board / 10_000).min(1 << 30) as u32;
             }
-            changed[2] = changed[2].max(1000);
+            changed[4] = changed[4].max(1000);
             *truth.class_mut(OpClass::MaxPool) = Coefficients::from_array(changed);
             let samples: Vec<Sample> =
                 pools().into_iter().map(|work| Sample { work, ps: truth.step_ps(&work) }).collect();

@@ -12,8 +12,12 @@ use super::work::{OpClass, Work};
 pub struct Coefficients {
     /// Per multiply-accumulate or window tap ([`Work::taps`]).
     pub work_ps: u32,
+    /// On top of that per tap over a multiple of four ([`Work::rest_taps`]).
+    pub rest_ps: u32,
     /// On top of that per tap that is left over ([`Work::lone_taps`]).
     pub lone_ps: u32,
+    /// The same where the taps of a window are a multiple of eight ([`Work::even_lone_taps`]).
+    pub even_lone_ps: u32,
     /// Per output element.
     pub output_ps: u32,
     /// On top of that per output with a residual addition.
@@ -22,30 +26,35 @@ pub struct Coefficients {
     pub clamp_ps: u32,
     /// Per value gathered ([`Work::gathered`]).
     pub gathered_ps: u32,
+    /// Per stretch of adjacent values ([`Work::rows`]).
+    pub row_ps: u32,
     /// Per window.
     pub window_ps: u32,
     /// On top of that per window that reaches over the border.
     pub clipped_ps: u32,
-    /// On top of that per tap in such a window.
-    pub clipped_work_ps: u32,
+    /// Per filter ([`Work::filters`]).
+    pub filter_ps: u32,
     /// Per call.
     pub step_ps: u32,
 }
 
 impl Coefficients {
     /// Number of coefficients.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 13;
     /// Names of the coefficients in files and tables, in the order of [`as_array`](Self::as_array).
     pub const NAMES: [&'static str; Self::COUNT] = [
         "work_ps",
+        "rest_ps",
         "lone_ps",
+        "even_lone_ps",
         "output_ps",
         "residual_ps",
         "clamp_ps",
         "gathered_ps",
+        "row_ps",
         "window_ps",
         "clipped_ps",
-        "clipped_work_ps",
+        "filter_ps",
         "step_ps",
     ];
 
@@ -54,14 +63,17 @@ impl Coefficients {
     pub const fn as_array(&self) -> [u32; Self::COUNT] {
         [
             self.work_ps,
+            self.rest_ps,
             self.lone_ps,
+            self.even_lone_ps,
             self.output_ps,
             self.residual_ps,
             self.clamp_ps,
             self.gathered_ps,
+            self.row_ps,
             self.window_ps,
             self.clipped_ps,
-            self.clipped_work_ps,
+            self.filter_ps,
             self.step_ps,
         ]
     }
@@ -71,29 +83,47 @@ impl Coefficients {
     pub const fn from_array(ps: [u32; Self::COUNT]) -> Self {
         let [
             work_ps,
+            rest_ps,
             lone_ps,
+            even_lone_ps,
             output_ps,
             residual_ps,
             clamp_ps,
             gathered_ps,
+            row_ps,
             window_ps,
             clipped_ps,
-            clipped_work_ps,
+            filter_ps,
             step_ps,
         ] = ps;
         Self {
             work_ps,
+            rest_ps,
             lone_ps,
+            even_lone_ps,
             output_ps,
             residual_ps,
             clamp_ps,
             gathered_ps,
+            row_ps,
             window_ps,
             clipped_ps,
-            clipped_work_ps,
+            filter_ps,
             step_ps,
         }
     }
+
+    /// Every coefficient times `numerator / denominator`, rounded and saturating.
+    #[must_use]
+    pub fn scaled(&self, numerator: u64, denominator: u64) -> Self {
+        Self::from_array(self.as_array().map(|ps| scale(ps, numerator, denominator)))
+    }
+}
+
+fn scale(ps: u32, numerator: u64, denominator: u64) -> u32 {
+    let denominator = u128::from(denominator.max(1));
+    let scaled = (u128::from(ps) * u128::from(numerator) + denominator / 2) / denominator;
+    u32::try_from(scaled).unwrap_or(u32::MAX)
 }
 
 /// Predicts how long plans take on one board.
@@ -113,6 +143,14 @@ impl LatencyModel {
     /// The model that a measurement with these kernels starts from. Only its proportions matter there.
     #[must_use]
     pub fn prior(isa: Isa) -> &'static Self {
+        #[cfg(portable)]
+        if isa == Isa::Portable {
+            return &Self::SCALAR;
+        }
+        #[cfg(arm_mve)]
+        if isa == Isa::ArmMve {
+            return &Self::CORTEX_M55;
+        }
         if isa == Isa::Reference { &Self::SCALAR } else { &Self::CORTEX_M4 }
     }
 
@@ -131,14 +169,9 @@ impl LatencyModel {
     /// Every coefficient times `numerator / denominator`, rounded and saturating: the same board at another clock.
     #[must_use]
     pub fn scaled(&self, numerator: u64, denominator: u64) -> Self {
-        let denominator = u128::from(denominator.max(1));
-        let scale = |ps: u32| {
-            let scaled = (u128::from(ps) * u128::from(numerator) + denominator / 2) / denominator;
-            u32::try_from(scaled).unwrap_or(u32::MAX)
-        };
         Self {
-            classes: self.classes.map(|class| Coefficients::from_array(class.as_array().map(scale))),
-            weight_byte_ps: scale(self.weight_byte_ps),
+            classes: self.classes.map(|class| class.scaled(numerator, denominator)),
+            weight_byte_ps: scale(self.weight_byte_ps, numerator, denominator),
         }
     }
 

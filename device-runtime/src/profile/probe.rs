@@ -101,7 +101,7 @@ const fn average(geometry: Pool2d) -> Op {
 }
 
 /// What is timed. Within a class the shapes differ in what dominates: many taps, many outputs, many borders, one call.
-const STEPS: [Op; 28] = [
+const STEPS: [Op; 32] = [
     conv([1, 1, 256], [1, 1, 16], Window::POINT, 1, None),
     conv([8, 8, 16], [8, 8, 8], Window::POINT, 1, None),
     conv([4, 4, 64], [4, 4, 32], Window::POINT, 1, Some(SUM)),
@@ -114,8 +114,12 @@ const STEPS: [Op; 28] = [
     conv([12, 12, 3], [12, 12, 4], THREE, 1, None),
     conv([10, 10, 3], [8, 8, 16], INNER, 1, None),
     conv([16, 16, 1], [14, 14, 4], INNER, 1, None),
+    conv([16, 16, 3], [16, 16, 4], Window::POINT, 1, None),
+    conv([1, 1, 1], [1, 1, 16], Window::POINT, 1, None),
     conv([8, 8, 6], [8, 8, 6], THREE, 2, None),
     conv([8, 8, 8], [8, 8, 8], THREE, 8, None),
+    conv([6, 6, 8], [2, 2, 8], Window { kernel: [5, 5], ..INNER }, 8, None),
+    conv([8, 8, 6], [8, 8, 6], THREE, 6, None),
     conv([8, 8, 16], [6, 6, 16], INNER, 16, Some(SUM)),
     conv([5, 5, 32], [3, 3, 32], INNER, 32, None),
     Op::Add { shape: Shape::new(1, 1, 1024), add: SUM },

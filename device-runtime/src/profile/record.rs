@@ -4,8 +4,10 @@
 
 use core::fmt;
 
+use super::probe::ClassProbeError;
+
 /// Version of the lines; a host refuses others.
-pub const RECORD_VERSION: u16 = 1;
+pub const RECORD_VERSION: u16 = 2;
 
 /// What a tick stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub enum Record<'a> {
         /// [`BoardProfile::to_bytes`](super::BoardProfile::to_bytes).
         postcard: &'a [u8],
     },
+    /// Why there is no profile of its own; a line that readers skip.
+    NoProfile(ClassProbeError),
     /// The last line.
     End,
 }
@@ -106,6 +110,7 @@ impl fmt::Display for Record<'_> {
                 write!(f, "@profile {ticks} ")?;
                 postcard.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
+            Self::NoProfile(error) => write!(f, "not measured by itself: {error}"),
             Self::End => f.write_str("@end"),
         }
     }

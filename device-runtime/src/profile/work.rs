@@ -12,13 +12,17 @@ use super::model::Coefficients;
 pub enum OpClass {
     /// 1x1 convolutions and fully connected layers.
     Pointwise,
-    /// Other convolutions whose input channels are a multiple of four.
+    /// Other convolutions whose input channels are a multiple of four, 1x1 with a stride or padding included.
     Conv,
     /// Convolutions, 1x1 included, whose input channels are no multiple of four: first layers.
     NarrowConv,
-    /// Convolutions in groups.
+    /// Convolutions with fewer than four taps, in groups or not.
+    TinyConv,
+    /// Other convolutions in groups.
     GroupedConv,
-    /// Depthwise convolutions.
+    /// Depthwise 3x3 convolutions without dilation, of stride 1 or 2, whose channels are a multiple of four.
+    Depthwise3x3,
+    /// Other depthwise convolutions.
     Depthwise,
     /// Element-wise additions.
     Add,
@@ -36,14 +40,16 @@ pub enum OpClass {
 
 impl OpClass {
     /// Number of classes.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
 
     /// Every class, in order of index.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Pointwise,
         Self::Conv,
         Self::NarrowConv,
+        Self::TinyConv,
         Self::GroupedConv,
+        Self::Depthwise3x3,
         Self::Depthwise,
         Self::Add,
         Self::MaxPool,
@@ -60,7 +66,9 @@ impl OpClass {
             Self::Pointwise => "pointwise",
             Self::Conv => "conv",
             Self::NarrowConv => "narrow-conv",
+            Self::TinyConv => "tiny-conv",
             Self::GroupedConv => "grouped-conv",
+            Self::Depthwise3x3 => "depthwise-3x3",
             Self::Depthwise => "depthwise",
             Self::Add => "add",
             Self::MaxPool => "max-pool",
@@ -79,23 +87,31 @@ pub struct Work {
     pub class: OpClass,
     /// Multiply-accumulates of convolutions, window taps of pools.
     pub taps: u64,
-    /// Of those, taps that kernels which take windows, or channels of a depthwise convolution, by fours are left with.
+    /// Of a convolution, taps over a multiple of four in each window and filter.
+    pub rest_taps: u64,
+    /// Taps of windows over a multiple of four, or of channels over a multiple of four in a pool or a depthwise
+    /// convolution: kernels take both by fours.
     pub lone_taps: u64,
+    /// As [`lone_taps`](Self::lone_taps) of windows, where the taps of a window are a multiple of eight.
+    pub even_lone_taps: u64,
     /// Elements written.
     pub outputs: u64,
     /// Outputs that also take a fused residual addition.
     pub residual_outputs: u64,
-    /// Outputs of a convolution that are clamped to less than int8.
+    /// Outputs of a convolution without one that are clamped to less than int8.
     pub clamped_outputs: u64,
-    /// Input values gathered for the windows of a convolution, taps visited by a pool or a depthwise convolution, rows
-    /// copied by a transpose.
+    /// Input values gathered for the windows of a convolution, values of the rows that a depthwise 3x3 convolution reads,
+    /// taps visited by a pool or another depthwise convolution, rows copied by a transpose.
     pub gathered: u64,
-    /// Windows, per group; positions of a softmax.
+    /// Stretches of adjacent input values under the windows; of a depthwise convolution per four channels, and of a 3x3
+    /// one per row of outputs instead of per window.
+    pub rows: u64,
+    /// Windows, per group; of a depthwise convolution per four channels, of a 3x3 one per sixteen; positions of a softmax.
     pub windows: u64,
     /// Windows that reach over the border, per group or per four channels.
     pub clipped_windows: u64,
-    /// Taps in such windows, over all outputs.
-    pub clipped_taps: u64,
+    /// Filters of a convolution, of a depthwise 3x3 one by fours.
+    pub filters: u64,
     /// Bytes of weights and tables read.
     pub weight_bytes: u64,
 }
@@ -107,10 +123,10 @@ impl Work {
         let none = Self { outputs: op.output().elements(), ..Self::none(OpClass::Transpose) };
         match op {
             Op::Conv2d { geometry, tables, residual, .. } => {
-                Self::conv(geometry, op.macs()).with(&tables.landing, residual.as_ref())
+                Self::conv(geometry, op.macs()).with(geometry, &tables.landing, residual.as_ref())
             }
             Op::Depthwise { geometry, tables, residual, .. } => {
-                Self::depthwise(geometry, op.macs()).with(&tables.landing, residual.as_ref())
+                Self::depthwise(geometry, op.macs()).with(geometry, &tables.landing, residual.as_ref())
             }
             Op::MaxPool(geometry) => Self::pool(OpClass::MaxPool, geometry),
             Op::AvgPool { geometry, .. } => Self::pool(OpClass::AvgPool, geometry),
@@ -132,14 +148,17 @@ impl Work {
     pub const fn amounts(&self) -> [u64; Coefficients::COUNT] {
         [
             self.taps,
+            self.rest_taps,
             self.lone_taps,
+            self.even_lone_taps,
             self.outputs,
             self.residual_outputs,
             self.clamped_outputs,
             self.gathered,
+            self.rows,
             self.windows,
             self.clipped_windows,
-            self.clipped_taps,
+            self.filters,
             1,
         ]
     }
@@ -148,57 +167,88 @@ impl Work {
         Self {
             class,
             taps: 0,
+            rest_taps: 0,
             lone_taps: 0,
+            even_lone_taps: 0,
             outputs: 0,
             residual_outputs: 0,
             clamped_outputs: 0,
             gathered: 0,
+            rows: 0,
             windows: 0,
             clipped_windows: 0,
-            clipped_taps: 0,
+            filters: 0,
             weight_bytes: 0,
         }
     }
 
     fn conv(geometry: &Conv2d, macs: u64) -> Self {
+        let Window { kernel, stride, pad, .. } = geometry.window;
         let groups = u64::from(geometry.groups.max(1));
         let taps = geometry.taps() as u64;
-        let channels = u64::from(geometry.output.c);
+        let filters = u64::from(geometry.output.c);
         let positions = geometry.output.positions() as u64;
+        let is_pointwise = kernel == [1, 1] && stride == [1, 1] && pad == [0, 0];
         let class = match geometry.groups {
+            _ if taps < 4 => OpClass::TinyConv,
             1 if !geometry.input.c.is_multiple_of(4) => OpClass::NarrowConv,
-            1 if geometry.window.kernel == [1, 1] => OpClass::Pointwise,
+            1 if is_pointwise => OpClass::Pointwise,
             1 => OpClass::Conv,
             _ => OpClass::GroupedConv,
         };
-        let clipped = positions.saturating_sub(whole_windows(geometry));
+        let stretches = match class {
+            OpClass::Pointwise => 0,
+            _ if groups > 1 => u64::from(kernel[0]) * u64::from(kernel[1]),
+            _ => u64::from(kernel[0]),
+        };
+        let lone_taps = (positions % 4).saturating_mul(taps).saturating_mul(filters);
+        let (lone_taps, even_lone_taps) = if taps.is_multiple_of(8) { (0, lone_taps) } else { (lone_taps, 0) };
         Self {
             taps: macs,
-            lone_taps: (positions % 4).saturating_mul(taps).saturating_mul(channels),
+            rest_taps: geometry.output.elements().saturating_mul(taps % 4),
+            lone_taps,
+            even_lone_taps,
             outputs: geometry.output.elements(),
             gathered: positions.saturating_mul(taps).saturating_mul(groups),
+            rows: positions.saturating_mul(groups).saturating_mul(stretches),
             windows: positions.saturating_mul(groups),
-            clipped_windows: clipped.saturating_mul(groups),
-            clipped_taps: clipped.saturating_mul(taps).saturating_mul(channels),
-            weight_bytes: channel_bytes(channels, taps),
+            clipped_windows: positions.saturating_sub(whole_windows(geometry)).saturating_mul(groups),
+            filters,
+            weight_bytes: channel_bytes(filters, taps),
             ..Self::none(class)
         }
     }
 
     fn depthwise(geometry: &Conv2d, macs: u64) -> Self {
+        let Window { kernel, stride, dilation, .. } = geometry.window;
         let channels = u64::from(geometry.output.c);
         let positions = geometry.output.positions() as u64;
-        let [rows, columns] = geometry.window.kernel.map(u64::from);
+        let [rows, columns] = kernel.map(u64::from);
+        let is_strided = stride == [1, 1] || stride == [2, 2];
+        let is_3x3 = kernel == [3, 3] && is_strided && dilation == [1, 1] && channels.is_multiple_of(4);
+        let weight_bytes = channel_bytes(channels, rows * columns);
+        if is_3x3 {
+            let output_rows = u64::from(geometry.output.h);
+            return Self {
+                taps: macs,
+                gathered: output_rows.saturating_mul(u64::from(geometry.input.w)).saturating_mul(channels),
+                rows: output_rows.saturating_mul(channels / 4),
+                windows: positions.saturating_mul(channels.div_ceil(16)),
+                filters: channels / 4,
+                weight_bytes,
+                ..Self::none(OpClass::Depthwise3x3)
+            };
+        }
         let clipped = positions.saturating_sub(whole_windows(geometry));
+        let (quads, lone) = (channels / 4, channels % 4);
         Self {
-            taps: macs,
-            lone_taps: (positions * rows * columns).saturating_mul(channels % 4),
-            outputs: geometry.output.elements(),
-            gathered: positions * rows * columns,
-            windows: positions,
-            clipped_windows: clipped.saturating_mul(channels / 4),
-            clipped_taps: clipped.saturating_mul(rows * columns).saturating_mul(channels),
-            weight_bytes: channel_bytes(channels, rows * columns),
+            taps: positions.saturating_mul(quads).saturating_mul(rows * columns),
+            lone_taps: positions.saturating_mul(lone).saturating_mul(rows * columns),
+            gathered: positions.saturating_mul(rows * columns),
+            rows: positions.saturating_mul(quads).saturating_mul(rows),
+            windows: positions.saturating_mul(quads),
+            clipped_windows: clipped.saturating_mul(quads),
+            weight_bytes,
             ..Self::none(OpClass::Depthwise)
         }
     }
@@ -209,6 +259,7 @@ impl Work {
         let [rows, columns] = geometry.window.kernel.map(u64::from);
         Self {
             taps: outputs.saturating_mul(rows * columns),
+            lone_taps: positions.saturating_mul(rows * columns).saturating_mul(u64::from(geometry.output.c % 4)),
             outputs,
             gathered: positions * rows * columns,
             windows: positions,
@@ -217,13 +268,13 @@ impl Work {
     }
 
     /// Adds what happens to the outputs of a convolution.
-    fn with(self, landing: &Landing, residual: Option<&Add>) -> Self {
-        let is_wide = |lo, hi| lo == i8::MIN && hi == i8::MAX;
-        let wide = is_wide(landing.lo, landing.hi) && residual.is_none_or(|add| is_wide(add.lo, add.hi));
-        Self {
-            residual_outputs: if residual.is_some() { self.outputs } else { 0 },
-            clamped_outputs: if wide { 0 } else { self.outputs },
-            ..self
+    fn with(self, geometry: &Conv2d, landing: &Landing, residual: Option<&Add>) -> Self {
+        let outputs = geometry.output.elements();
+        let is_wide = landing.lo == i8::MIN && landing.hi == i8::MAX;
+        match residual {
+            Some(_) => Self { residual_outputs: outputs, ..self },
+            None if is_wide => self,
+            None => Self { clamped_outputs: outputs, ..self },
         }
     }
 }
@@ -283,9 +334,33 @@ mod tests {
         let window = Window { kernel: [3, 3], stride: [1, 1], pad: [1, 1], dilation: [1, 1] };
         let geometry = Conv2d { input: shape, output: shape, window, groups: 2, pad_value: 0 };
         let landing = Landing { zero_point: 0, lo: -5, hi: 127 };
-        let work = Work::conv(&geometry, 9 * 8 * 36).with(&landing, None);
+        let work = Work::conv(&geometry, 9 * 8 * 36).with(&geometry, &landing, None);
         assert_eq!((work.class, work.windows, work.clipped_windows), (OpClass::GroupedConv, 18, 16));
-        assert_eq!((work.gathered, work.lone_taps), (9 * 36 * 2, 36 * 8));
+        assert_eq!((work.gathered, work.rows, work.filters), (9 * 36 * 2, 9 * 9 * 2, 8));
+        assert_eq!((work.lone_taps, work.even_lone_taps, work.rest_taps), (36 * 8, 0, 0));
         assert_eq!((work.clamped_outputs, work.residual_outputs), (72, 0));
+        let whole = Work::conv(&Conv2d { groups: 1, ..geometry }, 9 * 8 * 72);
+        assert_eq!((whole.class, whole.lone_taps, whole.even_lone_taps), (OpClass::Conv, 0, 72 * 8));
+    }
+
+    #[test]
+    fn convolutions_are_classed_by_what_kernels_tell_apart() {
+        let class = |channels, kernel, groups| {
+            let window = Window { kernel: [kernel; 2], ..Window::POINT };
+            let shape = Shape::new(8, 8, channels);
+            Work::conv(&Conv2d { input: shape, output: shape, window, groups, pad_value: 0 }, 1).class
+        };
+        let classes = [class(8, 1, 1), class(8, 3, 1), class(3, 3, 1), class(3, 1, 1), class(8, 3, 2), class(8, 1, 4)];
+        use OpClass::{Conv, GroupedConv, NarrowConv, Pointwise, TinyConv};
+        assert_eq!(classes, [Pointwise, Conv, NarrowConv, TinyConv, GroupedConv, TinyConv]);
+        let depthwise = |channels, kernel| {
+            let window = Window { kernel: [kernel; 2], ..Window::POINT };
+            let shape = Shape::new(8, 8, channels);
+            let geometry = Conv2d { input: shape, output: shape, window, groups: channels, pad_value: 0 };
+            Work::depthwise(&geometry, 1).class
+        };
+        assert_eq!([depthwise(8, 3), depthwise(6, 3), depthwise(8, 5)], {
+            [OpClass::Depthwise3x3, OpClass::Depthwise, OpClass::Depthwise]
+        });
     }
 }

@@ -69,7 +69,8 @@ pub fn probe(bundle: &Bundle<'_>, arena: &mut [u8], clock: &mut impl Clock) -> R
         runs += 1;
         ticks = clock.now().wrapping_sub(start);
     }
-    let work = executor.plan().cost.saturating_mul(u64::from(runs));
+    let cost = executor.plan().map_or(0, |plan| plan.cost);
+    let work = cost.saturating_mul(u64::from(runs));
     let elapsed_us = ticks_to_us(ticks, clock.hz()).max(1);
     let speed = Speed { cost_per_second: work.saturating_mul(1_000_000) / elapsed_us };
     info!("probe: plan {} ran {} times in {} us: {}", plan, runs, elapsed_us, speed);

@@ -54,7 +54,8 @@ pub struct StackMargin {
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 impl Memory {
-    /// Takes the free memory and paints the stack margin. `None` the second time.
+    /// Takes the free memory and paints the stack margin. `None` the second time, and if the stack is deeper than its
+    /// margin already: the arena would lie over it.
     #[must_use]
     pub fn take() -> Option<Self> {
         if TAKEN.load(Ordering::Relaxed) {
@@ -65,6 +66,10 @@ impl Memory {
         let top = (&raw mut _stack_start) as usize;
         let bottom = (top - STACK_BYTES) & !(ARENA_ALIGN - 1);
         let len = bottom.checked_sub(start)?;
+        let frame = 0u32;
+        if ((&raw const frame) as usize) < bottom + FRAME_BYTES {
+            return None;
+        }
         // SAFETY: the linker script places nothing between __sheap and the stack, `len` ends STACK_BYTES below the
         // stack's start, and TAKEN makes this the only reference. Any byte pattern is a valid u8.
         let arena = unsafe { slice::from_raw_parts_mut(start as *mut u8, len) };
@@ -74,12 +79,10 @@ impl Memory {
         Some(Self { arena, stack })
     }
 
-    /// Bytes that an arena could have on this board: those between the statics and the deepest point that the stack has
-    /// reached so far, less a reserve. Call it after the work that the stack must have room for.
+    /// Bytes that an arena could have on this board; see [`StackMargin::free_bytes`].
     #[must_use]
     pub fn free_bytes(&self) -> usize {
-        let spare = (crate::STACK_BYTES - self.stack.used_bytes()).saturating_sub(RESERVE_BYTES);
-        (self.arena.len() + spare) & !(ARENA_ALIGN - 1)
+        self.stack.free_bytes(self.arena.len())
     }
 }
 
@@ -101,6 +104,14 @@ impl StackMargin {
         // SAFETY: `bottom` is aligned, and nothing between it and FRAME_BYTES below this frame is in use; whoever gets the
         // slice drops it before calling anything deep. Any byte pattern is a valid u32.
         unsafe { slice::from_raw_parts_mut(self.bottom as *mut u32, words) }
+    }
+
+    /// Bytes that an arena of `arena_bytes` below this margin could have: those up to the deepest point that the stack has
+    /// reached so far, less a reserve. Call it after the work that the stack must have room for.
+    #[must_use]
+    pub fn free_bytes(&self, arena_bytes: usize) -> usize {
+        let spare = (STACK_BYTES - self.used_bytes()).saturating_sub(RESERVE_BYTES);
+        (arena_bytes + spare) & !(ARENA_ALIGN - 1)
     }
 
     /// Most bytes of stack in use so far; [`STACK_BYTES`] if the margin is used up.

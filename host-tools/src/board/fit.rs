@@ -1,6 +1,5 @@
 //! From measured plans to a latency model, and how far to trust it.
 
-use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::profile::{FitOptions, LatencyModel, OpClass, Sample};
 
 use super::HeldOut;
@@ -19,10 +18,14 @@ pub struct Predicted {
     pub error_percent: f64,
 }
 
-/// The prior for kernels of this name: that of the scalar ones, or of a Cortex-M4.
+/// The prior for kernels of this name: that of the plain ones, of vectors, or of a Cortex-M4.
 #[must_use]
 pub fn prior(kernels: &str) -> &'static LatencyModel {
-    if kernels == Isa::Reference.name() { &LatencyModel::SCALAR } else { &LatencyModel::CORTEX_M4 }
+    match kernels {
+        "portable" | "reference" => &LatencyModel::SCALAR,
+        "arm-mve" => &LatencyModel::CORTEX_M55,
+        _ => &LatencyModel::CORTEX_M4,
+    }
 }
 
 /// The model that explains the steps of `plans`: non-negative least squares of relative errors per class of steps, drawn

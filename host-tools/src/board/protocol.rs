@@ -234,7 +234,7 @@ mod tests {
         assert!(matches!(cut, ProtocolError::Incomplete { missing: "@end", .. }), "{cut}");
         let damaged = Session::read(text.replace("@plan 0 30", "@plan 0 3O").as_bytes()).unwrap_err();
         assert!(damaged.to_string().contains("line 6") && damaged.to_string().contains("3O"), "{damaged}");
-        let later = Session::read(text.replace("@stitchkit 1", "@stitchkit 9").as_bytes()).unwrap_err();
+        let later = Session::read(text.replace("@stitchkit 2", "@stitchkit 9").as_bytes()).unwrap_err();
         assert!(matches!(later, ProtocolError::Version { found: 9 }));
         let silent = Session::read(&b"profile: no clock\n"[..]).unwrap_err();
         assert!(silent.to_string().contains("no clock"), "{silent}");

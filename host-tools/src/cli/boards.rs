@@ -74,10 +74,10 @@ pub fn read_all(options: &[BoardOption], margin_percent: u8) -> anyhow::Result<V
             need.board = described(&board.name, option);
         }
         need.limits.margin_percent = margin_percent;
-        need.limits.deadline_us = option.deadline_us;
+        need.limits.deadline_us = option.deadline_us.or(board.limits.deadline_us);
         let all = u64::from(board.profile.ram_bytes);
         need.limits.ram_bytes = Some(match option.memory {
-            None => all,
+            None => board.limits.ram_bytes.map_or(all, |bytes| all.min(bytes.into())),
             Some(Memory::Bytes(bytes)) => bytes.min(all),
             Some(Memory::Percent(percent)) => (all as f64 * percent / 100.0) as u64,
         });

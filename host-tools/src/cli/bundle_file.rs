@@ -21,6 +21,11 @@ impl BundleFile {
         Ok(Self { path: path.to_owned(), bytes: Arc::new(AlignedBytes::copy_of(&read)) })
     }
 
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
     /// Checks the bytes and returns the view.
     pub fn load(&self) -> anyhow::Result<Loaded<'_>> {
         Loaded::new(&self.bytes).with_context(|| format!("{} cannot be used", self.path.display()))

@@ -1,6 +1,6 @@
 //! `stitchkit fleet`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use stitchkit::report::table::{Align, Table, grouped, percent};
 
 use super::boards::{self, BoardOption};
 use super::bundle_file::BundleFile;
+use super::profile::Source;
 use super::{LimitsNotMet, Ui, units};
 
 /// Arguments of `stitchkit fleet`.
@@ -22,7 +23,7 @@ use super::{LimitsNotMet, Ui, units};
 /// The exit code is 3 if some row has no plan.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  stitchkit fleet cifar10.stk --board m4.toml --board m7.toml --latency 30ms,100ms --memory 32KiB,64KiB"
+    after_help = "Examples:\n  stitchkit fleet cifar10.stk --board m4.toml --board m7.toml --latency 30ms,100ms --memory 32KiB,64KiB\n  stitchkit fleet cifar10.stk --board examples/boards/qemu-m4.toml --board examples/boards/qemu-m33.toml --memory 16KiB,64KiB --measure"
 )]
 pub struct Command {
     /// The bundle.
@@ -44,6 +45,12 @@ pub struct Command {
     /// board, whatever it is called in the file. May be repeated.
     #[arg(long, value_name = "[BOARD=]FILE")]
     measured: Vec<String>,
+    /// Run the bundle on every board that is an emulated one (`qemu-m4` and so on), and count.
+    #[arg(long)]
+    measure: bool,
+    /// Folder of the firmware that emulated boards run.
+    #[arg(long, value_name = "FOLDER", default_value = "examples/qemu-cortex-m")]
+    firmware: PathBuf,
     /// The board of this name is this machine: time its plans here.
     #[arg(long, value_name = "BOARD")]
     time_here: Option<String>,
@@ -87,6 +94,9 @@ impl Command {
         for source in &self.measured {
             read_measured(source, &boards, &mut measured)?;
         }
+        if self.measure {
+            self.measure_emulated(ui, &boards, file.bytes(), &mut measured)?;
+        }
         if let Some(name) = self.time_here.as_ref().filter(|name| !boards.iter().any(|b| is_board(&b.board, name))) {
             bail!("--time-here {name}: no such board; there are {}", names(&boards));
         }
@@ -118,6 +128,32 @@ impl Command {
         let unserved = report.rows.iter().filter(|row| row.assignment.pick.is_none()).count();
         if unserved > 0 {
             return Err(LimitsNotMet(format!("{unserved} of {} rows have no plan", report.rows.len())).into());
+        }
+        Ok(())
+    }
+
+    /// Counts the plans of the bundle on every board that is emulated and not measured yet.
+    fn measure_emulated(
+        &self,
+        ui: &Ui,
+        boards: &[Need],
+        bytes: &[u8],
+        latencies: &mut Latencies,
+    ) -> anyhow::Result<()> {
+        let emulated = boards.iter().filter(|need| Source::is_emulated(&board_name(&need.board)));
+        let mut ran = BTreeSet::new();
+        for (name, need) in emulated.map(|need| (board_name(&need.board), need)) {
+            let Some(hz) = need.clock_hz.filter(|_| ran.insert(name.clone())) else { continue };
+            ui.note(format!("counting on {name}"));
+            let session = Source::emulated(&name, &self.firmware)?.run(bytes);
+            let session = session.with_context(|| format!("the bundle does not run on {name}"))?;
+            for (plan, ticks) in &session.plans {
+                let seconds = ticks.first().map_or(0.0, |&ticks| ticks as f64 / hz as f64);
+                latencies.entry((name.clone(), *plan)).or_insert(seconds * 1e6);
+            }
+        }
+        if ran.is_empty() {
+            bail!("--measure: none of the boards {} is an emulated one", names(boards));
         }
         Ok(())
     }

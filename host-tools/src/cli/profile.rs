@@ -1,5 +1,6 @@
 //! `stitchkit profile`.
 
+mod device;
 mod source;
 
 use std::fmt::Write;
@@ -8,16 +9,17 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use stitchkit::board::fit::{self, Predicted};
-use stitchkit::board::measured::{self, MeasuredPlan};
+use stitchkit::board::measured::{self, MeasureError, MeasuredPlan};
 use stitchkit::board::protocol::Session;
-use stitchkit::board::{Board, HeldOut, Method, Origin, shapes};
+use stitchkit::board::{Board, BoardLimits, HeldOut, Method, Origin, shapes};
 use stitchkit::report::table::{Align, Table, grouped};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::profile::{BoardProfile, LatencyModel, TickUnit};
 
 use super::Ui;
 use super::units;
-use source::Source;
+use device::DeviceProgram;
+pub use source::Source;
 
 /// Arguments of `stitchkit profile`.
 ///
@@ -26,20 +28,30 @@ use source::Source;
 /// others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["qemu", "local", "report", "from", "shapes"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+    .args(["qemu", "local", "ssh", "device_binary", "report", "from", "shapes"]))]
 pub struct Command {
     /// Build the firmware of --firmware for this emulated board and count its instructions: qemu-m0, qemu-m3, qemu-m4,
-    /// qemu-m7 or qemu-m33.
-    #[arg(long = "board", value_name = "NAME")]
+    /// qemu-m7, qemu-m33 or qemu-m55.
+    #[arg(long = "board", value_name = "NAME", conflicts_with_all = ["local", "ssh", "device_binary", "report", "from", "shapes"])]
     qemu: Option<String>,
     /// Measure this machine.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["ssh", "device_binary", "report", "from", "shapes"])]
     local: bool,
+    /// Measure a Linux board: start stitchkit-device there through ssh, which asks for whatever it needs to.
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["report", "from", "shapes"])]
+    ssh: Option<String>,
+    /// The stitchkit-device to start, with --ssh on that host, else here [default with --ssh: stitchkit-device].
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["report", "from", "shapes"])]
+    device_binary: Option<String>,
+    /// Words to put before --device-binary, as in \"qemu-aarch64 -L /usr/aarch64-linux-gnu\".
+    #[arg(long, value_name = "WORDS", requires = "device_binary", conflicts_with_all = ["qemu", "local", "report", "from", "shapes"])]
+    runner: Option<String>,
     /// Read the board's report from a serial line, a file, a pipe, or `-` for standard input; once per bundle.
-    #[arg(long = "serial", value_name = "FILE")]
+    #[arg(long = "serial", value_name = "FILE", conflicts_with_all = ["from", "shapes"])]
     report: Vec<PathBuf>,
     /// Take another board's latencies over by the ratio of the clocks.
-    #[arg(long, value_name = "BOARD FILE", requires = "clock")]
+    #[arg(long, value_name = "BOARD FILE", requires = "clock", conflicts_with = "shapes")]
     from: Option<PathBuf>,
     /// Only write the measuring bundle, to be put on a board.
     #[arg(long, value_name = "FILE")]
@@ -53,7 +65,7 @@ pub struct Command {
     /// Fit to the plans of this bundle too, besides those of the measuring bundle.
     #[arg(long = "bundle", value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
-    /// Predict the plans of this bundle, but do not fit to them.
+    /// Predict the plans of this bundle, but do not fit to them. What does not run on the board is left out.
     #[arg(long = "test", value_name = "BUNDLE")]
     tests: Vec<PathBuf>,
     /// Where the board file goes.
@@ -80,6 +92,8 @@ const EXAMPLES: &str = "\
 Examples:
   stitchkit profile --board qemu-m4 --test cifar10.stk --out qemu-m4.toml
   stitchkit profile --local --out laptop.toml
+  stitchkit profile --ssh pi@raspberrypi --out pi.toml
+  stitchkit profile --device-binary ./stitchkit-device --runner \"qemu-aarch64 -L /usr/aarch64-linux-gnu\"
   stitchkit profile --serial /dev/ttyACM0 --baud 115200 --out my-board.toml
   stitchkit profile --from qemu-m4.toml --clock 168MHz --memory 120KiB --flash 960KiB --out stm32f405.toml";
 
@@ -195,12 +209,26 @@ impl Command {
                 }
                 other => {
                     ui.note(format!("measuring {}", bundle.name));
-                    other.run(bundle.bytes.as_slice()).with_context(|| format!("{} cannot be measured", bundle.name))?
+                    let session = other.run(bundle.bytes.as_slice());
+                    let session = session.with_context(|| format!("{} cannot be measured", bundle.name));
+                    match (session, bundle.use_for) {
+                        (Ok(session), _) => session,
+                        (Err(error), Use::Test) => {
+                            ui.note(format!("left out: {error:#}"));
+                            continue;
+                        }
+                        (Err(error), Use::Fit) => return Err(error),
+                    }
                 }
             };
             let view = Bundle::parse(bundle.bytes.as_slice())?;
-            let plans = measured::join(&session, bundle.bytes.as_slice(), &view)
-                .with_context(|| format!("{} cannot be used", bundle.name))?;
+            let plans = match (measured::join(&session, bundle.bytes.as_slice(), &view), bundle.use_for) {
+                (Err(error @ MeasureError::NoPlan { .. }), Use::Test) => {
+                    ui.note(format!("left out: {error}"));
+                    continue;
+                }
+                (plans, _) => plans.with_context(|| format!("{} cannot be used", bundle.name))?,
+            };
             match bundle.use_for {
                 Use::Fit => measured.fitted.extend(plans),
                 Use::Test => measured.tested.extend(plans),
@@ -212,6 +240,9 @@ impl Command {
                 "no report belongs to a bundle to fit; a board must run the bundle of `stitchkit profile --shapes FILE`, \
                  or one given with --bundle"
             );
+        }
+        if measured.tested.is_empty() && !self.tests.is_empty() {
+            bail!("no bundle of --test was measured: {}", measured_none(&source));
         }
         Ok(measured)
     }
@@ -238,6 +269,11 @@ impl Command {
         }
         if self.local {
             return Ok(Source::Local);
+        }
+        if self.ssh.is_some() || self.device_binary.is_some() {
+            let program = self.device_binary.clone().unwrap_or_else(|| "stitchkit-device".to_owned());
+            let runner = self.runner.iter().flat_map(|words| words.split_whitespace()).map(str::to_owned).collect();
+            return Ok(Source::Device(DeviceProgram { ssh: self.ssh.clone(), program, runner }));
         }
         Ok(Source::Reports { paths: self.report.clone(), baud: self.baud })
     }
@@ -280,8 +316,14 @@ impl Command {
             steps: steps as u32,
             held_out,
         };
-        let board =
-            Board { name: self.board_name(path)?, description: self.description.clone(), clock_hz, profile, origin };
+        let board = Board {
+            name: self.board_name(path)?,
+            description: self.description.clone(),
+            clock_hz,
+            profile,
+            limits: BoardLimits::default(),
+            origin,
+        };
         board.write(path)?;
         Ok(Some(path.clone()))
     }
@@ -300,6 +342,7 @@ impl Command {
                 flash_bytes: Self::bytes(self.flash, Some(other.profile.flash_bytes)),
                 model: other.profile.model.scaled(from_hz, hz),
             },
+            limits: BoardLimits::default(),
             origin: Origin {
                 method: Method::Estimated,
                 how: format!(
@@ -313,6 +356,14 @@ impl Command {
         board.write(path)?;
         ui.note(format!("{} written", path.display()));
         Ok(())
+    }
+}
+
+/// Why no bundle to be predicted was measured.
+fn measured_none(source: &Source) -> &'static str {
+    match source {
+        Source::Reports { .. } => "no report belongs to one; give the board's report of it with --serial as well",
+        _ => "none runs on this board",
     }
 }
 

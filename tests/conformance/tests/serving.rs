@@ -1,6 +1,6 @@
 //! Cascades answer with the bytes that their plans give alone; the runtime serves whatever its arena and deadline allow.
 
-use stitchkit_runtime::board::SystemClock;
+use stitchkit_runtime::board::{Clock, SystemClock};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Check, SectionId};
 use stitchkit_runtime::exec::{Cascade, CascadeError, CascadeExecutor};
 use stitchkit_runtime::kernels::Isa;
@@ -80,6 +80,49 @@ fn the_runtime_follows_deadline_and_arena() {
     let (too_small, _) = arena.split_at_mut(smallest - 16);
     let refused = runtime.use_arena(too_small);
     assert!(matches!(refused, Err(BootError::Select(SelectError::RamTooSmall { .. }))), "{refused:?}");
+}
+
+/// A clock on which every inference takes a microsecond.
+struct Quick(u64);
+
+impl Clock for Quick {
+    fn hz(&self) -> u32 {
+        1_000_000
+    }
+    fn now(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+#[test]
+fn the_runtime_answers_early_where_it_is_sure_and_has_room() {
+    let bytes = bytes();
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let input = Rng::new(5).vector(bundle.meta().input.len());
+    let cascade_bytes = Cascade::new(&bundle, 0, 3, u32::MAX).expect("there is room").arena_bytes() as usize;
+    let speed = Speed { cost_per_second: 1 << 40 };
+    let limits = Limits { deadline_us: Some(60_000_000), ..Limits::NONE };
+    let mut memory = AlignedBytes::new(cascade_bytes);
+    let (mut runtime, _) = Runtime::start(bundle, memory.as_mut_slice(), limits, speed).expect("everything fits");
+    let serve = |runtime: &mut Runtime<'_, '_>, least_lead| {
+        runtime.answer_early(least_lead).expect("intact");
+        runtime.input().expect("intact").copy_from_slice(&input);
+        let answer = runtime.run(&mut Quick(0)).expect("intact");
+        assert_eq!(answer.logits, infer(&bundle, answer.record.plan, Isa::best(), &input));
+        answer.record.plan
+    };
+    assert_eq!([Some(0), Some(u8::MAX), None].map(|lead| serve(&mut runtime, lead)), [0, 3, 3]);
+    // A deadline that both together would miss leaves the chosen plan alone.
+    runtime.answer_early(Some(0)).expect("intact");
+    let slow = Speed { cost_per_second: bundle.plan(3).expect("there are four").cost };
+    let deadline_us = Some(1_200_000);
+    let arena = runtime.release_arena();
+    let limits = Limits { deadline_us, ..Limits::NONE };
+    let (mut hurried, _) = Runtime::start(bundle, arena, limits, slow).expect("plan 3 takes a second");
+    assert_eq!(serve(&mut hurried, Some(0)), 3);
+    hurried.set_deadline(Some(3_000_000)).expect("intact");
+    assert_eq!(serve(&mut hurried, Some(0)), 0);
 }
 
 #[test]

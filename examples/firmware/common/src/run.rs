@@ -122,7 +122,7 @@ pub fn run<C: Clock, P: OutputPin, R: Report>(
         worst = worst.max(outcome);
         let class = best(logits);
         let (plan, predicted_us) = (choice.plan, choice.predicted_us);
-        let path = executor.plan().path;
+        let path = executor.plan().map_or("", |plan| plan.path);
         report.frame(&Frame { number, deadline, plan, path, predicted_us, took_us, class, outcome });
     }
     Ok(worst)

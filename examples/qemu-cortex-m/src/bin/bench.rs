@@ -93,6 +93,16 @@ fn measure_switch(arena: &mut [u8], clock: &mut SysTickClock, scale: Instruction
         }
     }
     say!("switch: {most} instructions, the most of {switches} switches over {} rungs", ladder.rungs().len());
+    let bundle = *runtime.bundle();
+    let Ok(mut executor) = Executor::new(&bundle, 0, runtime.release_arena()) else { return };
+    let mut most = 0;
+    for plan in (0..bundle.plan_count()).rev() {
+        let start = clock.now();
+        let result = executor.switch(black_box(plan));
+        let instructions = scale.instructions(clock.now() - start);
+        most = if result.is_ok() { most.max(instructions) } else { most };
+    }
+    say!("executor switch: {most} instructions, the most of {} plans", bundle.plan_count());
 }
 
 /// Counts the instructions that decoding and placing the plan's steps takes in one inference.
@@ -114,7 +124,7 @@ fn measure(
     let start = clock.now();
     executor.run()?;
     let instructions = scale.instructions(clock.now() - start);
-    let plan = *executor.plan();
+    let Some(plan) = executor.plan() else { return Err(ExecError::Changed) };
     say!(
         "plan {}: {}: {instructions} instructions, {} MACs, {} instructions per MAC, {} bytes of arena",
         executor.plan_index(),

@@ -17,7 +17,9 @@ use stitchkit_runtime::board::{Clock, stack};
 use stitchkit_runtime::bundle::{Bundle, Check, StreamedBundle};
 use stitchkit_runtime::exec::{AlignedArena, Cascade, CascadeExecutor, Executor, StreamExecutor, StreamMemory};
 use stitchkit_runtime::kernels::Isa;
-use stitchkit_runtime::profile::{BoardProfile, Record, probe_classes, trace, weight_byte_ps};
+use stitchkit_runtime::profile::{
+    BoardProfile, Measuring, Record, TickUnit, probe_classes, report, trace, weight_byte_ps,
+};
 use stitchkit_runtime::runtime::Runtime;
 use stitchkit_runtime::select::{Limits, probe, select};
 use stitchkit_runtime::storage::{FromNorFlash, FromStorage, NorTiming, ReadMode, Source, SpiNor, StorageError};
@@ -132,10 +134,13 @@ fn all_of_it(bytes: &[u8], arena: &mut [u8]) -> Option<u32> {
     assert!(choice.plan < 100);
     let mut sum = 0;
     for isa in Isa::available() {
-        let mut executor = Executor::with_isa(&bundle, choice.plan, arena, *isa).map_err(black_box).ok()?;
         let mut sink = |record: Record<'_>| {
             black_box(&record);
         };
+        let measuring = Measuring { board: "b", unit: TickUnit::Time, isa: *isa, repetitions: black_box(1) };
+        let free_bytes = || black_box((1, 2));
+        report((bytes, &bundle), measuring, arena, &mut OpaqueClock, free_bytes, &mut sink).map_err(black_box).ok()?;
+        let mut executor = Executor::with_isa(&bundle, choice.plan, arena, *isa).map_err(black_box).ok()?;
         trace(&mut executor, &mut OpaqueClock, &mut sink).map_err(black_box).ok()?;
         executor.switch(black_box(0)).map_err(black_box).ok()?;
         if let Some(golden) = bundle.golden() {
@@ -191,6 +196,7 @@ fn adapting(bytes: &[u8], arena: &mut [u8]) -> Option<bool> {
     let half = black_box(runtime.release_arena());
     let (kept, _) = half.split_at_mut_checked(black_box(4096))?;
     runtime.use_arena(kept).map_err(black_box).ok()?;
+    runtime.answer_early(black_box(Some(9))).ok()?;
     runtime.input().ok()?.fill(black_box(0));
     let answer = runtime.run(&mut OpaqueClock).map_err(black_box).ok()?;
     black_box(answer);

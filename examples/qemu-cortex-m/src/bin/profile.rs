@@ -12,12 +12,9 @@ use board::memory::{Memory, free_flash_bytes};
 use board::{bundle_in_flash, host, report_panics, say};
 use cortex_m_rt::entry;
 use stitchkit_runtime::board::{Clock, check_clock};
-use stitchkit_runtime::bundle::{Bundle, crc32};
-use stitchkit_runtime::exec::Executor;
+use stitchkit_runtime::bundle::Bundle;
 use stitchkit_runtime::kernels::Isa;
-use stitchkit_runtime::profile::{
-    BoardProfile, ClassProbeError, LatencyModel, RECORD_VERSION, Record, TickUnit, probe_classes, trace, weight_byte_ps,
-};
+use stitchkit_runtime::profile::{Measuring, Record, TickUnit, report};
 
 bundle_in_flash!();
 report_panics!();
@@ -37,6 +34,8 @@ fn main() -> ! {
     }
 }
 
+/// Not inlined, so that the memory is taken while the stack is shallow.
+#[inline(never)]
 fn run(args: Args<'_>, memory: &mut Memory, mut clock: SysTickClock) -> Result<(), &'static str> {
     let failed = |what: &'static str| {
         move |error: &dyn Display| {
@@ -48,39 +47,13 @@ fn run(args: Args<'_>, memory: &mut Memory, mut clock: SysTickClock) -> Result<(
     let bundle = Bundle::parse(&BUNDLE.0).map_err(|e| failed("no bundle")(&e))?;
     let unit = if args.text("ticks") == Some("instructions") { TickUnit::Instructions } else { TickUnit::Time };
     let mut clock = Counter { scale: InstructionScale::measure(&mut clock), clock, unit };
+    let measuring = Measuring { board: board::NAME, unit, isa: Isa::best(), repetitions: 1 };
+    let Memory { arena, stack } = memory;
+    let arena_bytes = arena.len();
+    let free_bytes = || (stack.free_bytes(arena_bytes) as u32, free_flash_bytes(BUNDLE.0.len()) as u32);
     let mut tell = |record: Record<'_>| say!("{record}");
-    tell(Record::Start { version: RECORD_VERSION });
-    tell(Record::Board(board::NAME));
-    tell(Record::Kernels(Isa::best().name()));
-    tell(Record::Clock { hz: clock.hz(), unit });
-    let bytes = bundle.len_bytes();
-    let crc = crc32(BUNDLE.0.get(..bytes).unwrap_or_default());
-    tell(Record::Bundle { bytes: bytes as u32, crc, plans: bundle.plan_count() });
-    for plan in 0..bundle.plan_count() {
-        let Ok(mut executor) = Executor::new(&bundle, plan, memory.arena) else { continue };
-        trace(&mut executor, &mut clock, &mut tell).map_err(|e| failed("no inference")(&e))?;
-    }
-    let (ram_bytes, flash_bytes) = (memory.free_bytes() as u32, free_flash_bytes(BUNDLE.0.len()) as u32);
-    tell(Record::Memory { ram_bytes, flash_bytes });
-    let start = clock.now();
-    match measure(bundle.weights(), memory.arena, &mut clock) {
-        Ok(model) => {
-            let ticks = clock.now() - start;
-            let mut buffer = [0; BoardProfile::MAX_BYTES];
-            if let Some(postcard) = (BoardProfile { ram_bytes, flash_bytes, model }).to_bytes(&mut buffer) {
-                tell(Record::Profile { ticks, postcard });
-            }
-        }
-        Err(error) => say!("profile: not measured by itself: {error}"),
-    }
-    tell(Record::End);
-    Ok(())
-}
-
-/// What a product would do at start.
-fn measure(weights: &[i8], arena: &mut [u8], clock: &mut impl Clock) -> Result<LatencyModel, ClassProbeError> {
-    let weight_byte_ps = weight_byte_ps(weights, arena, clock)?;
-    Ok(LatencyModel { weight_byte_ps, ..probe_classes(Isa::best(), weights, arena, clock)? })
+    report((&BUNDLE.0, &bundle), measuring, arena, &mut clock, free_bytes, &mut tell)
+        .map_err(|e| failed("no report")(&e))
 }
 
 /// SysTick, or the instructions that it stands for in an emulator.

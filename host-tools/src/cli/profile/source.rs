@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use stitchkit::board::protocol::Session;
 use stitchkit_runtime::board::SystemClock;
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, crc32};
-use stitchkit_runtime::exec::Executor;
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::kernels::Isa;
-use stitchkit_runtime::profile::{RECORD_VERSION, Record, TickUnit, trace};
+use stitchkit_runtime::profile::{Measuring, PROBE_BYTES, Record, TickUnit, report};
+
+use super::device::DeviceProgram;
 
 /// Something that runs bundles and reports.
 pub enum Source {
@@ -19,6 +20,8 @@ pub enum Source {
     Emulated { emulated: &'static Emulated, firmware: PathBuf },
     /// This machine.
     Local,
+    /// `stitchkit-device`, started here or elsewhere.
+    Device(DeviceProgram),
     /// Reports that were or are being written by boards.
     Reports { paths: Vec<PathBuf>, baud: u32 },
 }
@@ -29,21 +32,29 @@ pub struct Emulated {
     name: &'static str,
     machine: &'static str,
     target: &'static str,
+    /// Compiler flags in place of those of the firmware's configuration; empty to keep them.
+    flags: &'static str,
 }
 
 const fn emulated(name: &'static str, machine: &'static str, target: &'static str) -> Emulated {
-    Emulated { name, machine, target }
+    Emulated { name, machine, target, flags: "" }
 }
 
-const EMULATED: [Emulated; 5] = [
+const EMULATED: [Emulated; 6] = [
     emulated("qemu-m0", "microbit", "thumbv6m-none-eabi"),
     emulated("qemu-m3", "mps2-an385", "thumbv7m-none-eabi"),
     emulated("qemu-m4", "mps2-an386", "thumbv7em-none-eabihf"),
     emulated("qemu-m7", "mps2-an500", "thumbv7em-none-eabihf"),
     emulated("qemu-m33", "mps2-an505", "thumbv8m.main-none-eabihf"),
+    Emulated { flags: "-C target-cpu=cortex-m55", ..emulated("qemu-m55", "mps3-an547", "thumbv8m.main-none-eabihf") },
 ];
 
 impl Source {
+    /// Whether there is an emulated board of that name.
+    pub fn is_emulated(name: &str) -> bool {
+        EMULATED.iter().any(|board| board.name == name)
+    }
+
     /// The emulated board of that name.
     pub fn emulated(name: &str, firmware: &Path) -> anyhow::Result<Self> {
         let names: Vec<&str> = EMULATED.iter().map(|board| board.name).collect();
@@ -60,6 +71,7 @@ impl Source {
         match self {
             Self::Emulated { emulated, firmware } => emulate(emulated, firmware, bundle),
             Self::Local => local(bundle),
+            Self::Device(program) => program.run(bundle),
             Self::Reports { .. } => bail!("a board that reports by itself runs the bundle that it holds"),
         }
     }
@@ -70,8 +82,14 @@ fn emulate(board: &Emulated, firmware: &Path, bundle: &[u8]) -> anyhow::Result<S
     let path = folder.path().join("bundle.stk");
     std::fs::write(&path, bundle).with_context(|| format!("cannot write {}", path.display()))?;
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target_dir = std::path::absolute(target_dir.unwrap_or_else(|| firmware.join("target")))?;
-    let status = Command::new("cargo")
+    let mut target_dir = std::path::absolute(target_dir.unwrap_or_else(|| firmware.join("target")))?;
+    let mut cargo = Command::new("cargo");
+    if !board.flags.is_empty() {
+        // A folder of its own: other flags would rebuild everything for its neighbours.
+        target_dir.push(board.machine);
+        cargo.env("RUSTFLAGS", board.flags);
+    }
+    let status = cargo
         .args(["build", "--quiet", "--release", "--bin", "profile", "--target", board.target])
         .current_dir(firmware)
         .env("STITCHKIT_BOARD", board.machine)
@@ -106,23 +124,18 @@ const REPETITIONS: u32 = 15;
 
 fn local(bytes: &[u8]) -> anyhow::Result<Session> {
     let bundle = Bundle::parse(bytes)?;
+    let arena_bytes = bundle.plans().map(|plan| plan.arena_bytes as usize).max().unwrap_or(0).max(PROBE_BYTES);
+    let mut arena = AlignedBytes::new(arena_bytes);
+    let measuring =
+        Measuring { board: "this-machine", unit: TickUnit::Time, isa: Isa::best(), repetitions: REPETITIONS };
+    let mut lines = Vec::new();
+    let mut sink = |record: Record<'_>| match record {
+        // A host does not know what the arena on a product will be.
+        Record::Memory { .. } => {}
+        record => lines.push(record.to_string()),
+    };
     let mut clock = SystemClock::default();
-    let mut lines = vec![
-        Record::Start { version: RECORD_VERSION }.to_string(),
-        Record::Board("this-machine").to_string(),
-        Record::Kernels(Isa::best().name()).to_string(),
-        Record::Clock { hz: 1_000_000_000, unit: TickUnit::Time }.to_string(),
-        Record::Bundle { bytes: bytes.len() as u32, crc: crc32(bytes), plans: bundle.plan_count() }.to_string(),
-    ];
-    for plan in 0..bundle.plan_count() {
-        let arena_bytes = bundle.plan(plan).map_or(0, |plan| plan.arena_bytes as usize);
-        let mut arena = AlignedBytes::new(arena_bytes);
-        let mut executor = Executor::new(&bundle, plan, arena.as_mut_slice())?;
-        for _ in 0..REPETITIONS {
-            trace(&mut executor, &mut clock, &mut |record: Record<'_>| lines.push(record.to_string()))?;
-        }
-    }
-    lines.push(Record::End.to_string());
+    report((bytes, &bundle), measuring, arena.as_mut_slice(), &mut clock, || (0, 0), &mut sink)?;
     Ok(Session::read(lines.join("\n").as_bytes())?)
 }
 

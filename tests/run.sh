@@ -52,6 +52,10 @@ step "ARM Linux under QEMU: same bytes"
 cargo clippy -q -p stitchkit-runtime --features std --target aarch64-unknown-linux-gnu -- -D warnings
 tests/cross.sh "${bundles[@]}"
 
+step "a board file from a Linux board"
+"$stitchkit" profile --device-binary "$target_dir/cross/bin/stitchkit-device-aarch64-unknown-linux-gnu-kernels" \
+    --runner "qemu-aarch64 -L /usr/aarch64-linux-gnu" --out "$target_dir/bundles/linux.toml"
+
 step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod profile;
 mod service;
 mod units;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+pub use profile::ProfileArgs;
 pub use service::{Framing, PressureSource, ServeArgs, ServiceArgs, Storage, StreamArgs};
 
 use crate::failure::Failure;
@@ -21,6 +23,7 @@ Usage: stitchkit-device BUNDLE --input FILE [OPTIONS]
        stitchkit-device BUNDLE --list | --verify [OPTIONS]
        stitchkit-device serve BUNDLE [OPTIONS]     answer over HTTP; `serve --help` explains
        stitchkit-device stream BUNDLE [OPTIONS]    answer frames of standard input; `stream --help` explains
+       stitchkit-device profile BUNDLE [OPTIONS]   report how fast this machine is; `profile --help` explains
 
 A bundle holds several plans: paths through a family of networks that differ in accuracy, memory and time. Without --plan
 the most accurate plan inside the limits runs.
@@ -72,6 +75,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Answer frames of standard input.
     Stream(StreamArgs),
+    /// Report how fast this machine is.
+    Profile(ProfileArgs),
 }
 
 /// What to do with the bundle.
@@ -178,6 +183,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
             Short('V') | Long("version") => return Ok(Command::Version),
             Value(word) if may_be_verb && word == "serve" => return service::parse(Verb::Serve, parser),
             Value(word) if may_be_verb && word == "stream" => return service::parse(Verb::Stream, parser),
+            Value(word) if may_be_verb && word == "profile" => return profile::parse(parser),
             Value(path) if args.bundle.as_os_str().is_empty() => args.bundle = path.into(),
             Long("input") => args.inputs.push(parser.value()?.into()),
             Long("pixels") => args.raw = RawFormat::Pixels,

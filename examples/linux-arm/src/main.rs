@@ -10,6 +10,7 @@
 //! stitchkit-device family.stk --input batch.raw --plan 3 --repeat 20 --json
 //! stitchkit-device serve family.stk --listen 127.0.0.1:8077 --latency 30ms
 //! stitchkit-device stream family.stk --pixels < frames.rgb
+//! stitchkit-device profile shapes.stk
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. Exit status: 0 success, 1 failure, 2 wrong usage,
@@ -29,6 +30,7 @@ mod input;
 mod json;
 mod log;
 mod machine;
+mod profile;
 mod runner;
 mod serve;
 mod service;
@@ -63,6 +65,7 @@ fn run(output: &mut impl Write) -> Result<(), Failure> {
         Command::Version => return Ok(writeln!(output, "stitchkit-device {}", env!("CARGO_PKG_VERSION"))?),
         Command::Serve(args) => return serve::run(args, output),
         Command::Stream(args) => return stream::run(&args, output),
+        Command::Profile(args) => return profile::run(&args, output),
         Command::Work(args) => args,
     };
     let file = Arc::new(BundleFile::open(&args.bundle, Storage::Mapped)?);

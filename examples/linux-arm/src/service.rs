@@ -7,9 +7,11 @@
 mod engine;
 mod generation;
 mod metrics;
+mod pilot;
 mod pressure;
 mod refusal;
 mod times;
+mod trace;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +27,7 @@ use crate::args::ServiceArgs;
 use crate::failure::Failure;
 use crate::machine;
 use crate::runner::How;
+use trace::Trace;
 
 /// A bundle kept running.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Service {
     version: AtomicU64,
     /// What happened so far.
     pub metrics: Metrics,
+    /// Where every inference is noted.
+    pub trace: Trace,
 }
 
 #[derive(Debug)]
@@ -70,8 +75,9 @@ impl Service {
         let free = || machine::free_memory_bytes().map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         let ram_bytes = args.memory_bytes.unwrap_or_else(free) / args.workers.max(1);
         let generation = Arc::new(Generation::load(&args, how, ram_bytes, None)?);
+        let trace = Trace::open(args.trace.as_deref())?;
         let state = Mutex::new(State { generation, level: 0 });
-        Ok(Self { args, how, ram_bytes, state, version: AtomicU64::new(1), metrics: Metrics::default() })
+        Ok(Self { args, how, ram_bytes, state, version: AtomicU64::new(1), metrics: Metrics::default(), trace })
     }
 
     /// The command line.

@@ -172,3 +172,31 @@ fn wrong_files_and_wrong_lines_end_in_their_exit_status() {
         assert!(text.contains(case.says), "{:?} should say {}: {text}", case.args, case.says);
     }
 }
+
+#[test]
+fn a_profile_is_a_whole_report_of_every_plan_in_memory() {
+    let folder = Folder::new("profile");
+    let bytes = synthetic::bundle().unwrap();
+    let path = folder.write("b.stk", &bytes);
+    let report = stdout(&device(&["profile", &path, "--repeat", "2", "--memory", "1MiB"]));
+    let lines: Vec<&str> = report.lines().collect();
+    assert!(lines[0].starts_with("@stitchkit ") && *lines.last().unwrap() == "@end", "{report}");
+    let aligned = AlignedBytes::copy_of(&bytes);
+    let bundle = Bundle::parse(aligned.as_slice()).unwrap().plan_count();
+    for (start, count) in [("@plan ", 2 * usize::from(bundle)), ("@memory 1048576 ", 1), ("@clock 1000000000 time", 1)]
+    {
+        assert_eq!(lines.iter().filter(|line| line.starts_with(start)).count(), count, "{start}: {report}");
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stitchkit-device"))
+        .args(["profile", "-", "--repeat", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(stdout(&child.wait_with_output().unwrap()).contains("@bundle "));
+    let none = device(&["profile", &path, "--memory", "16"]);
+    assert_eq!(none.status.code(), Some(3), "{}", String::from_utf8_lossy(&none.stderr));
+    assert_eq!(device(&["profile", &path, "--list"]).status.code(), Some(2));
+    assert_eq!(device(&["profile", "/nowhere.stk"]).status.code(), Some(1));
+}

@@ -104,3 +104,26 @@ fn a_reload_takes_effect_between_two_frames() {
     drop(stdin);
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_trace_holds_a_line_per_inference() {
+    let folder = Folder::new("stream-trace");
+    let path = folder.write("b.stk", synthetic::bundle().unwrap());
+    let trace = folder.write("trace.jsonl", "");
+    let mut child = program()
+        .args(["stream", &path, "--int8", "--latency", "100s", "--pressure", "off", "--trace", &trace])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&[3; 5 * 360]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = fs::read_to_string(&trace).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), String::from_utf8_lossy(&output.stdout).lines().count()), (5, 5));
+    for (number, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("{{\"inference\":{number},\"deadline_us\":")), "{line}");
+        assert!(line.ends_with("\"missed\":false}"), "{line}");
+    }
+}

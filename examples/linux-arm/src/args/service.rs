@@ -57,6 +57,11 @@ Limits:
   --memory SIZE        Memory for the arenas of all workers together [default: what this machine has free]
   --latency TIME       Deadline of requests that state none [default: none]
   --margin PCT         Part of a deadline to keep in reserve, in percent [default: 10]
+  --trace FILE         Write a line of JSON per inference: plan, deadline, predicted and observed time, slowdown. `stitchkit
+                       report --html PAGE --trace FILE` plots it
+
+Every answer's time corrects the prediction of the next. If the machine becomes so slow that no plan is expected to meet a
+deadline, the fastest runs; a request is refused only if the idle machine would be too slow for it as well.
 
 Memory pressure moves to a smaller plan, and back step by step when it is over:
   --pressure SOURCE    psi: the kernel's pressure stall information, of this control group or of the machine; free: polls free
@@ -128,6 +133,8 @@ pub struct ServiceArgs {
     pub low_memory_bytes: Option<u64>,
     /// Quiet time before a step back.
     pub calm: Duration,
+    /// File for a line per inference, if wanted.
+    pub trace: Option<PathBuf>,
 }
 
 /// The command line of `serve`.
@@ -244,6 +251,7 @@ fn defaults() -> ServeArgs {
         pressure: PressureSource::Auto,
         low_memory_bytes: None,
         calm: Duration::from_secs(30),
+        trace: None,
     };
     ServeArgs {
         service,
@@ -291,6 +299,7 @@ fn shared_option(args: &mut ServiceArgs, name: &str, parser: &mut lexopt::Parser
         "pressure" => args.pressure = parser.value()?.parse_with(parse_pressure)?,
         "low-memory" => args.low_memory_bytes = Some(parser.value()?.parse_with(parse_large_size)?),
         "calm" => args.calm = duration(parser)?,
+        "trace" => args.trace = Some(parser.value()?.into()),
         _ => return Ok(false),
     }
     Ok(true)

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use stitchkit_runtime::bundle::Bundle;
-use stitchkit_runtime::select::{Choice, Limits, select};
 
+use super::pilot::Pilot;
 use super::{Refusal, Service, View};
 use crate::answer::{self, Answer};
 use crate::args::RawFormat;
@@ -30,13 +30,14 @@ pub struct Engine<'b> {
     service: &'b Service,
     view: &'b View,
     bundle: &'b Bundle<'b>,
+    pilot: Option<Pilot<'b>>,
     runner: Option<Runner<'b>>,
 }
 
 impl<'b> Engine<'b> {
     /// An engine for `view`, whose bytes `bundle` was parsed from. Memory is taken by the first answer.
     pub const fn new(service: &'b Service, view: &'b View, bundle: &'b Bundle<'b>) -> Self {
-        Self { service, view, bundle, runner: None }
+        Self { service, view, bundle, pilot: None, runner: None }
     }
 
     /// Answers one request and counts it.
@@ -62,20 +63,21 @@ impl<'b> Engine<'b> {
         let input = self.decode(question)?;
         let deadline_us = question.deadline_us.or(self.service.args().latency_us);
         let queue_us = micros(question.arrived);
-        let choice = self.choose(deadline_us, queue_us)?;
+        let index = self.pilot()?.choose(deadline_us, queue_us)?;
         let mut logits = Vec::new();
         let start = Instant::now();
-        self.run(choice.plan, &input, &mut logits).map_err(|f| Refusal::Failed(f.message().unwrap_or_default()))?;
+        self.run(index, &input, &mut logits).map_err(|f| Refusal::Failed(f.message().unwrap_or_default()))?;
         let inference_us = micros(start);
-        let plan = self.bundle.plan(choice.plan).ok_or(Refusal::Changed)?;
-        self.view.generation.times.note(&plan, inference_us);
+        let record = self.pilot()?.observe(inference_us);
+        self.service.trace.write(&record);
+        let plan = self.bundle.plan(index).ok_or(Refusal::Changed)?;
         Ok(Answer {
             inference_us,
             queue_us,
             deadline_us,
             generation: self.view.generation.number,
             bundle: self.view.generation.name.clone(),
-            plan: choice.plan,
+            plan: index,
             path: plan.path.to_owned(),
             accuracy_ppm: plan.accuracy_ppm,
             quant: (plan.output_quant.zero_point.into(), plan.output_quant.scale),
@@ -99,22 +101,17 @@ impl<'b> Engine<'b> {
         Ok(values)
     }
 
-    /// The plan for a request that has waited `queue_us` already.
-    fn choose(&self, deadline_us: Option<u64>, queue_us: u64) -> Result<Choice, Refusal> {
-        let limits = |deadline_us| Limits {
-            ram_bytes: self.view.ram_bytes,
-            deadline_us,
-            margin_percent: self.service.args().margin_percent,
-        };
-        let times = &self.view.generation.times;
-        let left_us = deadline_us.map(|us| us.saturating_sub(queue_us));
-        select(self.bundle, limits(left_us), times).map_err(|miss| {
-            times.note_none();
-            match select(self.bundle, limits(deadline_us), times) {
-                Ok(_) => Refusal::Late(miss),
-                Err(miss) => Refusal::Deadline(miss),
+    /// What chooses plans, made by the first answer.
+    fn pilot(&mut self) -> Result<&mut Pilot<'b>, Refusal> {
+        let pilot = match self.pilot.take() {
+            Some(pilot) => pilot,
+            None => {
+                let times = &self.view.generation.times;
+                let margin_percent = self.service.args().margin_percent;
+                Pilot::new(self.bundle, times, self.view.ram_bytes, margin_percent).map_err(Refusal::Deadline)?
             }
-        })
+        };
+        Ok(self.pilot.insert(pilot))
     }
 
     fn run(&mut self, plan: u16, input: &[i8], logits: &mut Vec<i8>) -> Result<(), Failure> {

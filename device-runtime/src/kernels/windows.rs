@@ -55,6 +55,13 @@ impl<'a> Windows<'a> {
         windows
     }
 
+    /// The window of one output position.
+    #[cfg(neon)]
+    #[inline(always)]
+    pub fn at(&self, row: u16, column: u16) -> (Span, Span) {
+        (self.span(0, row, self.input.h), self.span(1, column, self.input.w))
+    }
+
     #[inline(always)]
     fn span(&self, axis: usize, position: u16, extent: u16) -> Span {
         let Window { kernel, stride, pad, dilation } = self.window;

@@ -2,8 +2,8 @@
 
 use super::Level;
 use super::finish::Finish;
-use super::sums::{Dot, Paired, Products, TILE, Wide};
-use super::tiles::Group;
+use super::sums::{Dot, EightByEight, Matrix, Paired, Products, TILE, Taps, Wide};
+use super::tiles::{Group, Places};
 use super::windows::Walk;
 use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::reference;
@@ -29,8 +29,8 @@ pub fn conv2d(
     let walk = Walk::new(p, input, scratch);
     let call = Call { p, finish, weights };
     match level {
-        Level::Matrix => call.eights(walk, output),
-        Level::Dot => call.fours::<Dot>(walk, output),
+        Level::Matrix => call.eights::<Matrix>(walk, output),
+        Level::Dot => call.eights::<Dot>(walk, output),
         // A single position reads every weight once; looking at them all first would cost more than it saves.
         Level::Base if p.output.positions() == 1 || weights.contains(&i8::MIN) => call.fours::<Wide>(walk, output),
         Level::Base => call.fours::<Paired>(walk, output),
@@ -53,52 +53,50 @@ impl<'a> Call<'a> {
         (filters, (index * inputs, inputs))
     }
 
-    /// Calls `turn` for every group with the taps of up to `most` windows at a time, their number and the places of their
-    /// results.
+    /// Calls `turn` for every group with the taps of up to `most` windows at a time and the places of their results.
     #[inline(always)]
     fn for_each_turn(
         &self,
         mut walk: Walk<'_>,
         most: usize,
         output: &mut [i8],
-        turn: impl Fn(&Group<'_>, &Walk<'_>, usize, *mut i8),
+        turn: impl Fn(&Group<'_>, &Taps, Places),
     ) {
-        let channels = usize::from(self.p.output.c).max(1);
-        for pixels in output.chunks_mut(most * channels) {
+        let step = usize::from(self.p.output.c).max(1);
+        for pixels in output.chunks_mut(most * step) {
             let windows = walk.advance(most);
             for index in 0..usize::from(self.p.groups).max(1) {
                 let (group, inputs) = self.group(index);
                 walk.find(inputs);
-                turn(&group, &walk, windows, pixels.as_mut_ptr().wrapping_add(group.first));
+                let first = pixels.as_mut_ptr().wrapping_add(group.first);
+                turn(&group, &walk.taps, Places { first, step, windows });
             }
         }
     }
 
     #[inline(never)]
     fn fours<P: Products>(&self, walk: Walk<'_>, output: &mut [i8]) {
-        let step = usize::from(self.p.output.c);
-        self.for_each_turn(walk, 4, output, |group, walk, windows, place| {
-            // SAFETY: the processor has the instructions, and the places are those of `windows` whole pixels.
+        self.for_each_turn(walk, 4, output, |group, taps, places| {
+            // SAFETY: the processor has the instructions, and the places are those of as many whole pixels.
             unsafe {
-                if windows == 1 {
-                    group.one_window::<P>(&self.finish, &walk.taps, 0, place);
+                if places.windows == 1 {
+                    group.one_window::<P>(&self.finish, taps, places);
                 } else {
-                    group.four_windows::<P>(&self.finish, &walk.taps, (0, windows), place, step);
+                    group.four_windows::<P>(&self.finish, taps, places);
                 }
             }
         });
     }
 
     #[inline(never)]
-    fn eights(&self, walk: Walk<'_>, output: &mut [i8]) {
-        let step = usize::from(self.p.output.c);
-        self.for_each_turn(walk, TILE, output, |group, walk, windows, place| {
+    fn eights<T: EightByEight>(&self, walk: Walk<'_>, output: &mut [i8]) {
+        self.for_each_turn(walk, TILE, output, |group, taps, places| {
             // SAFETY: as above.
             unsafe {
-                match windows {
-                    1 => group.one_window::<Dot>(&self.finish, &walk.taps, 0, place),
-                    2..=4 => group.four_windows::<Dot>(&self.finish, &walk.taps, (0, windows), place, step),
-                    _ => group.eight_windows(&self.finish, &walk.taps, windows, place, step),
+                match places.windows {
+                    1 => group.one_window::<Dot>(&self.finish, taps, places),
+                    2..=4 => group.four_windows::<Dot>(&self.finish, taps, places),
+                    _ => group.eight_windows::<T>(&self.finish, taps, places),
                 }
             }
         });

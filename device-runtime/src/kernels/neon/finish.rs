@@ -50,6 +50,20 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// Tables of four channels from `o` on.
+    ///
+    /// # Safety
+    /// There are as many: every table has at least `o + 4` entries.
+    #[inline(always)]
+    pub unsafe fn tables_of_four(&self, o: usize) -> Tables {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bias = self.q.bias.as_ptr().wrapping_add(o).cast::<[i32; 4]>();
+            let multiplier = self.q.multiplier.as_ptr().wrapping_add(o).cast::<[i32; 4]>();
+            self.load(&*bias, &*multiplier, *self.q.shift.as_ptr().wrapping_add(o).cast::<[u8; 4]>())
+        }
+    }
+
     /// Tables of four channels from `o` on; zero where there are no more.
     #[inline(always)]
     pub fn tables(&self, o: usize) -> Tables {
@@ -182,6 +196,24 @@ impl<'a> Finish<'a> {
             }
             vst1q_s8(bytes.as_mut_ptr().cast(), values);
             each(&mut bytes, |byte, place| place.write(*byte));
+        }
+    }
+
+    /// Sums, bias included, of eight channels at two places.
+    ///
+    /// # Safety
+    /// Both places have eight readable and writable bytes.
+    #[inline(always)]
+    pub unsafe fn store_two(&self, [a, b]: [[int32x4_t; 2]; 2], tables: &[Tables; 2], places: [*mut i8; 2]) {
+        let [low, high] = *tables;
+        let mut values = self.values([a[0], a[1], b[0], b[1]], [low, high, low, high]);
+        // SAFETY: as above.
+        unsafe {
+            if let Some(addition) = &self.residual {
+                values = addition.of(values, vcombine_s8(vld1_s8(places[0]), vld1_s8(places[1])));
+            }
+            vst1_s8(places[0], vget_low_s8(values));
+            vst1_s8(places[1], vget_high_s8(values));
         }
     }
 

@@ -113,6 +113,156 @@ pub unsafe fn dot_4x4(sums: &mut [int32x4_t; 16], x: &mut [*const i8; 4], w: &mu
     }
 }
 
+/// Eight windows and eight filters, 16 taps per turn; sums are `[four filters][window]`, a filter per lane.
+///
+/// The filters are transposed on the way, so that a lane of a window meets four filters.
+///
+/// # Safety
+/// The processor has SDOT, every pointer `16 * turns` readable bytes, and `turns` is at least 1. Pointers are advanced.
+#[inline(always)]
+pub unsafe fn dot_8x8(sums: &mut [int32x4_t; 16], x: &mut [*const i8; 8], w: &mut [*const i8; 8], turns: usize) {
+    let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] = sums;
+    let [x0, x1, x2, x3, x4, x5, x6, x7] = x;
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = w;
+    // SAFETY: reads what the caller grants.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "2:",
+            "ldr {x0v:q}, [{x0}], #16",
+            "ldr {x1v:q}, [{x1}], #16",
+            "ldr {x2v:q}, [{x2}], #16",
+            "ldr {x3v:q}, [{x3}], #16",
+            "ldr {x4v:q}, [{x4}], #16",
+            "ldr {x5v:q}, [{x5}], #16",
+            "ldr {x6v:q}, [{x6}], #16",
+            "ldr {x7v:q}, [{x7}], #16",
+            "ldr {t0:q}, [{w0}], #16",
+            "ldr {t1:q}, [{w1}], #16",
+            "ldr {t2:q}, [{w2}], #16",
+            "ldr {t3:q}, [{w3}], #16",
+            "trn1 {u0:v}.4s, {t0:v}.4s, {t1:v}.4s",
+            "trn2 {u1:v}.4s, {t0:v}.4s, {t1:v}.4s",
+            "trn1 {u2:v}.4s, {t2:v}.4s, {t3:v}.4s",
+            "trn2 {u3:v}.4s, {t2:v}.4s, {t3:v}.4s",
+            "trn1 {t0:v}.2d, {u0:v}.2d, {u2:v}.2d",
+            "trn1 {t1:v}.2d, {u1:v}.2d, {u3:v}.2d",
+            "trn2 {t2:v}.2d, {u0:v}.2d, {u2:v}.2d",
+            "trn2 {t3:v}.2d, {u1:v}.2d, {u3:v}.2d",
+            "sdot {a0:v}.4s, {t0:v}.16b, {x0v:v}.4b[0]",
+            "sdot {a1:v}.4s, {t0:v}.16b, {x1v:v}.4b[0]",
+            "sdot {a2:v}.4s, {t0:v}.16b, {x2v:v}.4b[0]",
+            "sdot {a3:v}.4s, {t0:v}.16b, {x3v:v}.4b[0]",
+            "sdot {a4:v}.4s, {t0:v}.16b, {x4v:v}.4b[0]",
+            "sdot {a5:v}.4s, {t0:v}.16b, {x5v:v}.4b[0]",
+            "sdot {a6:v}.4s, {t0:v}.16b, {x6v:v}.4b[0]",
+            "sdot {a7:v}.4s, {t0:v}.16b, {x7v:v}.4b[0]",
+            "sdot {a0:v}.4s, {t1:v}.16b, {x0v:v}.4b[1]",
+            "sdot {a1:v}.4s, {t1:v}.16b, {x1v:v}.4b[1]",
+            "sdot {a2:v}.4s, {t1:v}.16b, {x2v:v}.4b[1]",
+            "sdot {a3:v}.4s, {t1:v}.16b, {x3v:v}.4b[1]",
+            "sdot {a4:v}.4s, {t1:v}.16b, {x4v:v}.4b[1]",
+            "sdot {a5:v}.4s, {t1:v}.16b, {x5v:v}.4b[1]",
+            "sdot {a6:v}.4s, {t1:v}.16b, {x6v:v}.4b[1]",
+            "sdot {a7:v}.4s, {t1:v}.16b, {x7v:v}.4b[1]",
+            "sdot {a0:v}.4s, {t2:v}.16b, {x0v:v}.4b[2]",
+            "sdot {a1:v}.4s, {t2:v}.16b, {x1v:v}.4b[2]",
+            "sdot {a2:v}.4s, {t2:v}.16b, {x2v:v}.4b[2]",
+            "sdot {a3:v}.4s, {t2:v}.16b, {x3v:v}.4b[2]",
+            "sdot {a4:v}.4s, {t2:v}.16b, {x4v:v}.4b[2]",
+            "sdot {a5:v}.4s, {t2:v}.16b, {x5v:v}.4b[2]",
+            "sdot {a6:v}.4s, {t2:v}.16b, {x6v:v}.4b[2]",
+            "sdot {a7:v}.4s, {t2:v}.16b, {x7v:v}.4b[2]",
+            "sdot {a0:v}.4s, {t3:v}.16b, {x0v:v}.4b[3]",
+            "sdot {a1:v}.4s, {t3:v}.16b, {x1v:v}.4b[3]",
+            "sdot {a2:v}.4s, {t3:v}.16b, {x2v:v}.4b[3]",
+            "sdot {a3:v}.4s, {t3:v}.16b, {x3v:v}.4b[3]",
+            "sdot {a4:v}.4s, {t3:v}.16b, {x4v:v}.4b[3]",
+            "sdot {a5:v}.4s, {t3:v}.16b, {x5v:v}.4b[3]",
+            "sdot {a6:v}.4s, {t3:v}.16b, {x6v:v}.4b[3]",
+            "sdot {a7:v}.4s, {t3:v}.16b, {x7v:v}.4b[3]",
+            "ldr {t0:q}, [{w4}], #16",
+            "ldr {t1:q}, [{w5}], #16",
+            "ldr {t2:q}, [{w6}], #16",
+            "ldr {t3:q}, [{w7}], #16",
+            "trn1 {u0:v}.4s, {t0:v}.4s, {t1:v}.4s",
+            "trn2 {u1:v}.4s, {t0:v}.4s, {t1:v}.4s",
+            "trn1 {u2:v}.4s, {t2:v}.4s, {t3:v}.4s",
+            "trn2 {u3:v}.4s, {t2:v}.4s, {t3:v}.4s",
+            "trn1 {t0:v}.2d, {u0:v}.2d, {u2:v}.2d",
+            "trn1 {t1:v}.2d, {u1:v}.2d, {u3:v}.2d",
+            "trn2 {t2:v}.2d, {u0:v}.2d, {u2:v}.2d",
+            "trn2 {t3:v}.2d, {u1:v}.2d, {u3:v}.2d",
+            "sdot {b0:v}.4s, {t0:v}.16b, {x0v:v}.4b[0]",
+            "sdot {b1:v}.4s, {t0:v}.16b, {x1v:v}.4b[0]",
+            "sdot {b2:v}.4s, {t0:v}.16b, {x2v:v}.4b[0]",
+            "sdot {b3:v}.4s, {t0:v}.16b, {x3v:v}.4b[0]",
+            "sdot {b4:v}.4s, {t0:v}.16b, {x4v:v}.4b[0]",
+            "sdot {b5:v}.4s, {t0:v}.16b, {x5v:v}.4b[0]",
+            "sdot {b6:v}.4s, {t0:v}.16b, {x6v:v}.4b[0]",
+            "sdot {b7:v}.4s, {t0:v}.16b, {x7v:v}.4b[0]",
+            "sdot {b0:v}.4s, {t1:v}.16b, {x0v:v}.4b[1]",
+            "sdot {b1:v}.4s, {t1:v}.16b, {x1v:v}.4b[1]",
+            "sdot {b2:v}.4s, {t1:v}.16b, {x2v:v}.4b[1]",
+            "sdot {b3:v}.4s, {t1:v}.16b, {x3v:v}.4b[1]",
+            "sdot {b4:v}.4s, {t1:v}.16b, {x4v:v}.4b[1]",
+            "sdot {b5:v}.4s, {t1:v}.16b, {x5v:v}.4b[1]",
+            "sdot {b6:v}.4s, {t1:v}.16b, {x6v:v}.4b[1]",
+            "sdot {b7:v}.4s, {t1:v}.16b, {x7v:v}.4b[1]",
+            "sdot {b0:v}.4s, {t2:v}.16b, {x0v:v}.4b[2]",
+            "sdot {b1:v}.4s, {t2:v}.16b, {x1v:v}.4b[2]",
+            "sdot {b2:v}.4s, {t2:v}.16b, {x2v:v}.4b[2]",
+            "sdot {b3:v}.4s, {t2:v}.16b, {x3v:v}.4b[2]",
+            "sdot {b4:v}.4s, {t2:v}.16b, {x4v:v}.4b[2]",
+            "sdot {b5:v}.4s, {t2:v}.16b, {x5v:v}.4b[2]",
+            "sdot {b6:v}.4s, {t2:v}.16b, {x6v:v}.4b[2]",
+            "sdot {b7:v}.4s, {t2:v}.16b, {x7v:v}.4b[2]",
+            "subs {turns}, {turns}, #1",
+            "sdot {b0:v}.4s, {t3:v}.16b, {x0v:v}.4b[3]",
+            "sdot {b1:v}.4s, {t3:v}.16b, {x1v:v}.4b[3]",
+            "sdot {b2:v}.4s, {t3:v}.16b, {x2v:v}.4b[3]",
+            "sdot {b3:v}.4s, {t3:v}.16b, {x3v:v}.4b[3]",
+            "sdot {b4:v}.4s, {t3:v}.16b, {x4v:v}.4b[3]",
+            "sdot {b5:v}.4s, {t3:v}.16b, {x5v:v}.4b[3]",
+            "sdot {b6:v}.4s, {t3:v}.16b, {x6v:v}.4b[3]",
+            "sdot {b7:v}.4s, {t3:v}.16b, {x7v:v}.4b[3]",
+            "b.ne 2b",
+            turns = inout(reg) turns => _,
+            x0 = inout(reg) *x0, x1 = inout(reg) *x1, x2 = inout(reg) *x2, x3 = inout(reg) *x3,
+            x4 = inout(reg) *x4, x5 = inout(reg) *x5, x6 = inout(reg) *x6, x7 = inout(reg) *x7,
+            w0 = inout(reg) *w0, w1 = inout(reg) *w1, w2 = inout(reg) *w2, w3 = inout(reg) *w3,
+            w4 = inout(reg) *w4, w5 = inout(reg) *w5, w6 = inout(reg) *w6, w7 = inout(reg) *w7,
+            a0 = inout(vreg) *a0, a1 = inout(vreg) *a1, a2 = inout(vreg) *a2, a3 = inout(vreg) *a3,
+            a4 = inout(vreg) *a4, a5 = inout(vreg) *a5, a6 = inout(vreg) *a6, a7 = inout(vreg) *a7,
+            b0 = inout(vreg) *b0, b1 = inout(vreg) *b1, b2 = inout(vreg) *b2, b3 = inout(vreg) *b3,
+            b4 = inout(vreg) *b4, b5 = inout(vreg) *b5, b6 = inout(vreg) *b6, b7 = inout(vreg) *b7,
+            x0v = out(vreg) _, x1v = out(vreg) _, x2v = out(vreg) _, x3v = out(vreg) _,
+            x4v = out(vreg) _, x5v = out(vreg) _, x6v = out(vreg) _, x7v = out(vreg) _,
+            t0 = out(vreg) _, t1 = out(vreg) _, t2 = out(vreg) _, t3 = out(vreg) _,
+            u0 = out(vreg) _, u1 = out(vreg) _, u2 = out(vreg) _, u3 = out(vreg) _,
+            options(readonly, nostack)
+        );
+    }
+}
+
+/// [`sdot`] of sixteen `w` and four values of `x`: those of `LANE`, for every lane.
+///
+/// # Safety
+/// The processor has SDOT.
+#[inline(always)]
+pub unsafe fn sdot_lane<const LANE: usize>(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: works on registers only.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{3}]",
+            inout(vreg) sums, in(vreg) w, in(vreg) x, const LANE,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
 /// Eight windows and eight filters, 16 taps per turn; sums are `[pair of windows][pair of filters]`, two by two each.
 ///
 /// # Safety

@@ -2,7 +2,8 @@
 
 use core::arch::aarch64::*;
 
-use super::products::{dot_4x4, matrix_8x8, sdot, smmla};
+use super::finish::Tables;
+use super::products::{dot_4x4, dot_8x8, matrix_8x8, sdot, sdot_lane, smmla};
 
 /// Windows of the largest tile, and its filters.
 pub const TILE: usize = 8;
@@ -17,19 +18,31 @@ pub struct Taps {
     pub row_count: usize,
     /// Adjacent taps of a row, a multiple of 8.
     pub len: usize,
-    /// What follows the only row and does not fill eight taps, then zeros.
+    /// Zeros, then what follows the only row's `len` taps and does not fill eight.
     pub tails: [[i8; 8]; TILE],
     /// Taps of a tail, less than 8.
     pub tail: usize,
 }
 
-/// Filters of a tile.
+/// Filters of a tile, `N` of them.
 #[derive(Clone, Copy)]
-pub struct Filters {
-    /// First tap of each.
-    pub first: [*const i8; TILE],
-    /// Eight readable bytes that start with each filter's tail; used where there is one.
-    pub tails: [*const i8; TILE],
+pub struct Filters<'a, const N: usize> {
+    /// First tap of each; windows' rows follow each other in a filter.
+    pub first: [*const i8; N],
+    /// Zeros, then what follows the last whole eight taps, of filters with less than eight taps. Longer ones are read in place:
+    /// their last eight taps meet the zeros and the tails of windows.
+    pub tails: Option<&'a [[i8; 8]; N]>,
+}
+
+impl<const N: usize> Filters<'_, N> {
+    /// Eight readable bytes that end with each filter's `tail` taps; `at` is where its whole eights end.
+    #[inline(always)]
+    fn tails(&self, at: [*const i8; N], tail: usize) -> [*const i8; N] {
+        match self.tails {
+            Some(tails) => tails.each_ref().map(|tail| tail.as_ptr()),
+            None => at.map(|at| at.wrapping_add(tail).wrapping_sub(8)),
+        }
+    }
 }
 
 /// Multiplies vectors of int8 and adds the products, four or two of them per lane, to four sums.
@@ -150,12 +163,6 @@ unsafe fn eight_taps<P: Products>(sums: &mut [int32x4_t; 16], x: [*const i8; 4],
     }
 }
 
-/// Four of eight, from `first` on.
-#[inline(always)]
-fn four(all: &[*const i8; TILE], first: usize) -> [*const i8; 4] {
-    core::array::from_fn(|i| all[(first + i) & (TILE - 1)])
-}
-
 /// The sum of each vector's lanes.
 #[inline(always)]
 fn across(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
@@ -163,18 +170,18 @@ fn across(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
     unsafe { vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)) }
 }
 
-/// Sums of the first four filters for four windows from `window` on: a vector per window.
+/// Sums of four filters for four windows from `window`, 0 or 4, on: a vector per window.
 ///
 /// # Safety
 /// The processor has the instructions, and the pointers span what `taps` says.
 #[inline(always)]
-pub unsafe fn four_by_four<P: Products>(taps: &Taps, window: usize, filters: &Filters) -> [int32x4_t; 4] {
+pub unsafe fn four_by_four<P: Products>(taps: &Taps, window: usize, filters: &Filters<'_, 4>) -> [int32x4_t; 4] {
     // SAFETY: `len` bytes of every row, eight of the tails.
     unsafe {
         let mut sums = [vdupq_n_s32(0); 16];
-        let mut w = four(&filters.first, 0);
+        let mut w = filters.first;
         for row in taps.rows.iter().take(taps.row_count) {
-            let mut x = four(row, window);
+            let mut x = *half(row, window);
             if taps.len >= 32 {
                 P::turns(&mut sums, &mut x, &mut w, taps.len / 32);
             }
@@ -187,12 +194,19 @@ pub unsafe fn four_by_four<P: Products>(taps: &Taps, window: usize, filters: &Fi
             }
         }
         if taps.tail != 0 {
-            let x = core::array::from_fn(|i| taps.tails[(window + i) & (TILE - 1)].as_ptr());
-            eight_taps::<P>(&mut sums, x, &four(&filters.tails, 0));
+            let x = half(&taps.tails, window).each_ref().map(|tail| tail.as_ptr());
+            eight_taps::<P>(&mut sums, x, &filters.tails(w, taps.tail));
         }
-        let [a, b, c, d] = core::array::from_fn(|i| 4 * i);
-        [a, b, c, d].map(|i| across(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]))
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = sums;
+        [across(a, b, c, d), across(e, f, g, h), across(i, j, k, l), across(m, n, o, p)]
     }
+}
+
+/// The first or the second four.
+#[inline(always)]
+fn half<T>(all: &[T; TILE], first: usize) -> &[T; 4] {
+    let (halves, _) = all.as_chunks::<4>();
+    &halves[usize::from(first != 0)]
 }
 
 /// Sums of eight filters for one window: four filters per vector.
@@ -200,7 +214,7 @@ pub unsafe fn four_by_four<P: Products>(taps: &Taps, window: usize, filters: &Fi
 /// # Safety
 /// As [`four_by_four`].
 #[inline(always)]
-pub unsafe fn one_by_eight<P: Products>(taps: &Taps, window: usize, filters: &Filters) -> [int32x4_t; 2] {
+pub unsafe fn one_by_eight<P: Products>(taps: &Taps, window: usize, filters: &Filters<'_, TILE>) -> [int32x4_t; 2] {
     // SAFETY: `len` bytes of every row, eight of the tails.
     unsafe {
         let mut sums = [vdupq_n_s32(0); TILE];
@@ -225,7 +239,7 @@ pub unsafe fn one_by_eight<P: Products>(taps: &Taps, window: usize, filters: &Fi
         }
         if taps.tail != 0 {
             let values = vld1_s8(taps.tails[window & (TILE - 1)].as_ptr());
-            for (sum, &w) in sums.iter_mut().zip(&filters.tails) {
+            for (sum, w) in sums.iter_mut().zip(filters.tails(filters.first.map(|w| w.wrapping_add(at)), taps.tail)) {
                 *sum = P::eight(*sum, values, vld1_s8(w));
             }
         }
@@ -234,53 +248,148 @@ pub unsafe fn one_by_eight<P: Products>(taps: &Taps, window: usize, filters: &Fi
     }
 }
 
-/// Sums of eight filters for eight windows: `[four filters][window]`.
+/// Sums of eight windows and eight filters.
+pub trait EightByEight {
+    /// Sums that start with the biases of `tables`, four filters each.
+    fn start(tables: &[Tables; 2]) -> [int32x4_t; 16];
+
+    /// Adds 16 taps per turn, at least one; pointers are advanced.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and every pointer `16 * turns` readable bytes.
+    unsafe fn turns(sums: &mut [int32x4_t; 16], x: &mut [*const i8; TILE], w: &mut [*const i8; TILE], turns: usize);
+
+    /// Adds eight taps.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and every pointer eight readable bytes.
+    unsafe fn eight(sums: &mut [int32x4_t; 16], x: &[*const i8; TILE], w: &[*const i8; TILE]);
+
+    /// The sums as `[window][four filters]`.
+    fn finish(sums: [int32x4_t; 16]) -> [[int32x4_t; 2]; TILE];
+}
+
+/// Sums of eight filters for eight windows, biases included: `[window][four filters]`.
 ///
 /// # Safety
-/// As [`four_by_four`]; the processor has SMMLA.
+/// The processor has the instructions, and the pointers span what `taps` says.
 #[inline(always)]
-pub unsafe fn eight_by_eight(taps: &Taps, filters: &Filters) -> [[int32x4_t; TILE]; 2] {
+pub unsafe fn eight_by_eight<T: EightByEight>(
+    taps: &Taps,
+    filters: &Filters<'_, TILE>,
+    tables: &[Tables; 2],
+) -> [[int32x4_t; 2]; TILE] {
+    let mut sums = T::start(tables);
+    let mut w = filters.first;
     // SAFETY: `len` bytes of every row, eight of the tails.
     unsafe {
-        let mut sums = [vdupq_n_s32(0); 16];
-        let mut w = filters.first;
         for row in taps.rows.iter().take(taps.row_count) {
             let mut x = *row;
             if taps.len >= 16 {
-                matrix_8x8(&mut sums, &mut x, &mut w, taps.len / 16);
+                T::turns(&mut sums, &mut x, &mut w, taps.len / 16);
             }
             if taps.len & 8 != 0 {
-                matrix_eight_taps(&mut sums, &x, &w);
+                T::eight(&mut sums, &x, &w);
                 w = w.map(|w| w.wrapping_add(8));
             }
         }
         if taps.tail != 0 {
-            matrix_eight_taps(&mut sums, &taps.tails.each_ref().map(|tail| tail.as_ptr()), &filters.tails);
+            T::eight(&mut sums, &taps.tails.each_ref().map(|tail| tail.as_ptr()), &filters.tails(w, taps.tail));
         }
-        // Pairs of pairs to four filters of one window.
-        let halves = |pair: usize, filters: usize| {
-            let a = vreinterpretq_s64_s32(sums[4 * pair + 2 * filters]);
-            let b = vreinterpretq_s64_s32(sums[4 * pair + 2 * filters + 1]);
-            [vreinterpretq_s32_s64(vuzp1q_s64(a, b)), vreinterpretq_s32_s64(vuzp2q_s64(a, b))]
-        };
-        [0, 1].map(|filters| {
-            let [[a, b], [c, d], [e, f], [g, h]] = [0, 1, 2, 3].map(|pair| halves(pair, filters));
-            [a, b, c, d, e, f, g, h]
-        })
+    }
+    T::finish(sums)
+}
+
+/// SDOT by lanes: sums are `[four filters][window]`.
+impl EightByEight for Dot {
+    #[inline(always)]
+    fn start(tables: &[Tables; 2]) -> [int32x4_t; 16] {
+        let [a, b] = tables.each_ref().map(Tables::bias);
+        [a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b]
+    }
+
+    #[inline(always)]
+    unsafe fn turns(sums: &mut [int32x4_t; 16], x: &mut [*const i8; TILE], w: &mut [*const i8; TILE], turns: usize) {
+        // SAFETY: the caller has made sure of SDOT and of the bytes.
+        unsafe { dot_8x8(sums, x, w, turns) }
+    }
+
+    #[inline(always)]
+    unsafe fn eight(sums: &mut [int32x4_t; 16], x: &[*const i8; TILE], w: &[*const i8; TILE]) {
+        // SAFETY: as above.
+        unsafe {
+            let pair = |i: usize| vreinterpretq_s32_s8(vcombine_s8(vld1_s8(w[i & 7]), vld1_s8(w[(i + 1) & 7])));
+            for (quad, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                let (a, b) = (pair(4 * quad), pair(4 * quad + 2));
+                let first = vreinterpretq_s8_s32(vuzp1q_s32(a, b));
+                let second = vreinterpretq_s8_s32(vuzp2q_s32(a, b));
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    let values = vcombine_s8(vld1_s8(x), vcreate_s8(0));
+                    *sum = sdot_lane::<1>(sdot_lane::<0>(*sum, first, values), second, values);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn finish(sums: [int32x4_t; 16]) -> [[int32x4_t; 2]; TILE] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = sums;
+        [[a, i], [b, j], [c, k], [d, l], [e, m], [f, n], [g, o], [h, p]]
     }
 }
 
-#[inline(always)]
-unsafe fn matrix_eight_taps(sums: &mut [int32x4_t; 16], x: &[*const i8; TILE], w: &[*const i8; TILE]) {
-    // SAFETY: the caller grants eight bytes of each.
-    unsafe {
-        let pair = |of: &[*const i8; TILE], i: usize| vcombine_s8(vld1_s8(of[2 * i]), vld1_s8(of[2 * i + 1]));
-        let values = [0, 1, 2, 3].map(|i| pair(x, i));
-        for f in 0..4 {
-            let weights = pair(w, f);
-            for (i, &values) in values.iter().enumerate() {
-                sums[4 * i + f] = smmla(sums[4 * i + f], values, weights);
+/// SMMLA: sums are `[pair of windows][pair of filters]`, two by two each.
+pub struct Matrix;
+
+impl EightByEight for Matrix {
+    #[inline(always)]
+    fn start(tables: &[Tables; 2]) -> [int32x4_t; 16] {
+        // SAFETY: vectors are part of this architecture.
+        let [[a, b], [c, d]] = tables.each_ref().map(|tables| unsafe {
+            let bias = vreinterpretq_s64_s32(tables.bias());
+            [vreinterpretq_s32_s64(vzip1q_s64(bias, bias)), vreinterpretq_s32_s64(vzip2q_s64(bias, bias))]
+        });
+        [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d]
+    }
+
+    #[inline(always)]
+    unsafe fn turns(sums: &mut [int32x4_t; 16], x: &mut [*const i8; TILE], w: &mut [*const i8; TILE], turns: usize) {
+        // SAFETY: the caller has made sure of SMMLA and of the bytes.
+        unsafe { matrix_8x8(sums, x, w, turns) }
+    }
+
+    #[inline(always)]
+    unsafe fn eight(sums: &mut [int32x4_t; 16], x: &[*const i8; TILE], w: &[*const i8; TILE]) {
+        // SAFETY: as above.
+        unsafe {
+            let pair = |of: &[*const i8; TILE], i: usize| vcombine_s8(vld1_s8(of[2 * i]), vld1_s8(of[2 * i + 1]));
+            let values = [pair(x, 0), pair(x, 1), pair(x, 2), pair(x, 3)];
+            for f in 0..4 {
+                let weights = pair(w, f);
+                for (i, &values) in values.iter().enumerate() {
+                    sums[4 * i + f] = smmla(sums[4 * i + f], values, weights);
+                }
             }
         }
+    }
+
+    #[inline(always)]
+    fn finish(sums: [int32x4_t; 16]) -> [[int32x4_t; 2]; TILE] {
+        // Four sums of a pair of windows: those of the first, those of the second.
+        let halves = |a, b| {
+            // SAFETY: vectors are part of this architecture.
+            unsafe {
+                let (a, b) = (vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b));
+                [vreinterpretq_s32_s64(vuzp1q_s64(a, b)), vreinterpretq_s32_s64(vuzp2q_s64(a, b))]
+            }
+        };
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = sums;
+        let pair = |[a, b, c, d]: [int32x4_t; 4]| {
+            let ([first, second], [first_too, second_too]) = (halves(a, b), halves(c, d));
+            [[first, first_too], [second, second_too]]
+        };
+        let ([w0, w1], [w2, w3]) = (pair([a, b, c, d]), pair([e, f, g, h]));
+        let ([w4, w5], [w6, w7]) = (pair([i, j, k, l]), pair([m, n, o, p]));
+        [w0, w1, w2, w3, w4, w5, w6, w7]
     }
 }

@@ -3,7 +3,7 @@
 use core::arch::aarch64::vaddq_s32;
 
 use super::finish::Finish;
-use super::sums::{Filters, Products, TILE, Taps, eight_by_eight, four_by_four, one_by_eight};
+use super::sums::{Dot, EightByEight, Filters, Products, TILE, Taps, eight_by_eight, four_by_four, one_by_eight};
 
 /// The filters of one group, and where their results go.
 pub struct Group<'a> {
@@ -17,64 +17,74 @@ pub struct Group<'a> {
     pub count: usize,
 }
 
+/// Where the results of a turn's windows go.
+#[derive(Clone, Copy)]
+pub struct Places {
+    /// First output channel of the group at the first window.
+    pub first: *mut i8,
+    /// Bytes from window to window.
+    pub step: usize,
+    /// Windows, at most eight.
+    pub windows: usize,
+}
+
 impl Group<'_> {
-    /// Filters from `at` on, at most `most`; those that do not exist repeat the first. `spare` takes tails that cannot be read
-    /// as eight bytes where they are.
+    /// As many filters as fill tiles of `of` and can be read where they are.
     #[inline(always)]
-    fn filters(&self, at: usize, most: usize, taps: &Taps, spare: &mut [[i8; 8]; TILE]) -> Filters {
-        let count = most.min(self.count - at);
-        let from = (self.first + at) * self.taps;
-        let base = self.weights.as_ptr().wrapping_add(from);
-        let first: [*const i8; TILE] = if count == TILE {
-            core::array::from_fn(|i| base.wrapping_add(i * self.taps))
-        } else {
-            core::array::from_fn(|i| base.wrapping_add(if i < count { i * self.taps } else { 0 }))
-        };
-        let mut filters = Filters { first, tails: first };
-        if taps.tail != 0 {
-            let before = self.taps - taps.tail;
-            filters.tails = first.map(|filter| filter.wrapping_add(before));
-            if from + (count - 1) * self.taps + before + 8 > self.weights.len() {
-                self.copy_tails(from, count, taps.tail, spare);
-                filters.tails = spare.each_ref().map(|tail| tail.as_ptr());
-            }
-        }
-        filters
+    fn whole(&self, of: usize) -> usize {
+        if self.taps < 8 { 0 } else { self.count - self.count % of }
     }
 
+    /// `N` adjacent filters from `at` on.
+    #[inline(always)]
+    fn filters<const N: usize>(&self, at: usize) -> Filters<'static, N> {
+        let base = self.weights.as_ptr().wrapping_add((self.first + at) * self.taps);
+        Filters { first: core::array::from_fn(|i| base.wrapping_add(i * self.taps)), tails: None }
+    }
+
+    /// Up to four filters at a time from `from` on, for the windows of `places` from `window`, 0 or 4, on.
     #[inline(never)]
-    fn copy_tails(&self, from: usize, count: usize, tail: usize, spare: &mut [[i8; 8]; TILE]) {
-        let filters = self.weights.get(from..).unwrap_or(&[]).chunks_exact(self.taps.max(1));
-        for (filter, spare) in filters.zip(spare).take(count) {
-            let tail = filter.get(self.taps - tail..).unwrap_or(&[]);
-            spare.iter_mut().zip(tail).for_each(|(to, &w)| *to = w);
-        }
-    }
-
-    /// Four windows from `window` on, of which `windows` exist.
-    ///
-    /// # Safety
-    /// The processor has the instructions of `P`; `place`, the first window's first output channel, and what follows `step`
-    /// bytes apart take all results.
-    #[inline(always)]
-    pub unsafe fn four_windows<P: Products>(
-        &self,
-        finish: &Finish<'_>,
-        taps: &Taps,
-        (window, windows): (usize, usize),
-        place: *mut i8,
-        step: usize,
-    ) {
-        let mut spare = [[0; 8]; TILE];
-        for at in (0..self.count).step_by(4) {
-            let filters = self.filters(at, 4, taps, &mut spare);
-            let tables = finish.tables(self.first + at);
+    fn rest<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, (from, window): (usize, usize), places: Places) {
+        for at in (from..self.count).step_by(4) {
             let count = (self.count - at).min(4);
-            // SAFETY: the caller's promises; filters and windows span what the group and `taps` say.
+            let mut filters = self.filters::<4>(at);
+            let first = filters.first[0];
+            filters.first.iter_mut().skip(count).for_each(|filter| *filter = first);
+            let mut tails = [[0; 8]; 4];
+            if self.taps < 8 {
+                let all = self.weights.chunks_exact(self.taps.max(1)).skip(self.first + at).take(count);
+                for (tail, filter) in tails.iter_mut().zip(all) {
+                    tail.iter_mut().rev().zip(filter.iter().rev()).for_each(|(to, &w)| *to = w);
+                }
+                filters.tails = Some(&tails);
+            }
+            let windows = places.windows.saturating_sub(window).min(4);
+            let place = places.first.wrapping_add(window * places.step + at);
+            // SAFETY: the processor has the instructions; filters and windows span what the group and `taps` say.
             unsafe {
                 let sums = four_by_four::<P>(taps, window, &filters);
-                finish.store_tile(sums, tables, place.wrapping_add(at), step, (windows, count));
+                finish.store_tile(sums, finish.tables(self.first + at), place, places.step, (windows, count));
             }
+        }
+    }
+
+    /// Up to four windows.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `P`, and the places take all results.
+    #[inline(always)]
+    pub unsafe fn four_windows<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, places: Places) {
+        let whole = if places.windows == 4 { self.whole(4) } else { 0 };
+        for at in (0..whole).step_by(4) {
+            // SAFETY: the caller's promises; filters and windows span what the group and `taps` say.
+            unsafe {
+                let sums = four_by_four::<P>(taps, 0, &self.filters(at));
+                let tables = finish.tables_of_four(self.first + at);
+                finish.store_tile(sums, tables, places.first.wrapping_add(at), places.step, (4, 4));
+            }
+        }
+        if whole < self.count {
+            self.rest::<P>(finish, taps, (whole, 0), places);
         }
     }
 
@@ -83,53 +93,56 @@ impl Group<'_> {
     /// # Safety
     /// As [`four_windows`](Self::four_windows).
     #[inline(always)]
-    pub unsafe fn one_window<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, window: usize, place: *mut i8) {
-        let mut spare = [[0; 8]; TILE];
-        for at in (0..self.count).step_by(TILE) {
-            let filters = self.filters(at, TILE, taps, &mut spare);
-            let [left, right] = [0, 4].map(|next| finish.tables(self.first + at + next));
-            let count = (self.count - at).min(TILE);
+    pub unsafe fn one_window<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, places: Places) {
+        let whole = self.whole(TILE);
+        for at in (0..whole).step_by(TILE) {
             // SAFETY: the caller's promises; filters and windows span what the group and `taps` say.
             unsafe {
-                let [a, b] = one_by_eight::<P>(taps, window, &filters);
-                let place = place.wrapping_add(at);
-                if count == TILE {
-                    let (low, high) = (vaddq_s32(a, left.bias()), vaddq_s32(b, right.bias()));
-                    finish.store_row::<8>([low, high, high, high], &[left, right, right, right], place);
-                    continue;
-                }
-                finish.store_tile([a; 4], left, place, 0, (1, count.min(4)));
-                if count > 4 {
-                    finish.store_tile([b; 4], right, place.wrapping_add(4), 0, (1, count - 4));
-                }
+                let [low, high] = [0, 4].map(|next| finish.tables_of_four(self.first + at + next));
+                let [a, b] = one_by_eight::<P>(taps, 0, &self.filters(at));
+                let (a, b) = (vaddq_s32(a, low.bias()), vaddq_s32(b, high.bias()));
+                finish.store_row::<8>([a, b, b, b], &[low, high, high, high], places.first.wrapping_add(at));
             }
+        }
+        if whole < self.count {
+            self.rest::<P>(finish, taps, (whole, 0), places);
         }
     }
 
-    /// Eight windows, of which `windows` exist, more than four.
+    /// Five to eight windows.
     ///
     /// # Safety
-    /// As [`four_windows`](Self::four_windows); the processor has SMMLA.
+    /// As [`four_windows`](Self::four_windows), with the instructions of `T` and SDOT.
     #[inline(always)]
-    pub unsafe fn eight_windows(&self, finish: &Finish<'_>, taps: &Taps, windows: usize, place: *mut i8, step: usize) {
-        let mut spare = [[0; 8]; TILE];
-        for at in (0..self.count).step_by(TILE) {
-            let filters = self.filters(at, TILE, taps, &mut spare);
+    pub unsafe fn eight_windows<T: EightByEight>(&self, finish: &Finish<'_>, taps: &Taps, places: Places) {
+        let whole = self.whole(TILE);
+        for at in (0..whole).step_by(TILE) {
             // SAFETY: the caller's promises; filters and windows span what the group and `taps` say.
             unsafe {
-                for (quad, sums) in eight_by_eight(taps, &filters).into_iter().enumerate() {
-                    let first = at + 4 * quad;
-                    if first >= self.count {
-                        break;
+                let tables = [0, 4].map(|next| finish.tables_of_four(self.first + at + next));
+                let [a, b, c, d, e, f, g, h] = eight_by_eight::<T>(taps, &self.filters(at), &tables);
+                let first = places.first.wrapping_add(at);
+                let place = |window: usize| first.wrapping_add(window * places.step);
+                finish.store_two([a, b], &tables, [place(0), place(1)]);
+                finish.store_two([c, d], &tables, [place(2), place(3)]);
+                if places.windows == TILE {
+                    finish.store_two([e, f], &tables, [place(4), place(5)]);
+                    finish.store_two([g, h], &tables, [place(6), place(7)]);
+                } else {
+                    for (at, sums) in [e, f, g].into_iter().enumerate().take(places.windows - 4) {
+                        let [low, high] = tables;
+                        finish.store_row::<8>(
+                            [sums[0], sums[1], sums[1], sums[1]],
+                            &[low, high, high, high],
+                            place(4 + at),
+                        );
                     }
-                    let count = (self.count - first).min(4);
-                    let tables = finish.tables(self.first + first);
-                    let [a, b, c, d, e, f, g, h] = sums;
-                    let place = place.wrapping_add(first);
-                    finish.store_tile([a, b, c, d], tables, place, step, (4, count));
-                    finish.store_tile([e, f, g, h], tables, place.wrapping_add(4 * step), step, (windows - 4, count));
                 }
             }
+        }
+        if whole < self.count {
+            self.rest::<Dot>(finish, taps, (whole, 0), places);
+            self.rest::<Dot>(finish, taps, (whole, 4), places);
         }
     }
 }

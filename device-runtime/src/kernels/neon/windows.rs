@@ -11,9 +11,10 @@ pub struct Walk<'a> {
     input: &'a [i8],
     scratch: &'a mut [i8],
     windows: Windows<'a>,
-    spans: [(Span, Span); TILE],
-    /// Windows walked before these.
+    /// Windows walked before these, and output row and column of the first.
     position: usize,
+    row: usize,
+    column: usize,
     count: usize,
     place: Place,
     /// Bytes from a column's first tap to that of the next.
@@ -61,8 +62,9 @@ impl<'a> Walk<'a> {
             input,
             scratch: bytemuck::cast_slice_mut(scratch),
             windows: Windows::new(&p.window, p.input, p.output),
-            spans: Default::default(),
             position: 0,
+            row: 0,
+            column: 0,
             count: 0,
             place,
             column_step: taps.next_multiple_of(4),
@@ -82,49 +84,161 @@ impl<'a> Walk<'a> {
     #[inline(always)]
     pub fn advance(&mut self, most: usize) -> usize {
         self.position += self.count;
-        self.count = most.min(self.p.output.positions().saturating_sub(self.position)).min(TILE);
-        if self.place != Place::Points {
-            for spans in self.spans.iter_mut().take(self.count) {
-                *spans = self.windows.next().unwrap_or_default();
-            }
+        self.column += self.count;
+        let width = usize::from(self.p.output.w);
+        while self.column >= width && width != 0 {
+            self.column -= width;
+            self.row += 1;
         }
+        self.count = most.min(self.p.output.positions().saturating_sub(self.position)).min(TILE);
         self.count
     }
 
     /// Finds the taps that one group's filters read: `channels` from `first_channel` on.
     #[inline(always)]
     pub fn find(&mut self, group: (usize, usize)) {
-        let mut last = [self.scratch.as_ptr(); MAX_ROWS];
-        for at in 0..TILE {
-            if at < self.count {
-                match self.place {
-                    Place::Points => {
-                        let start = (self.position + at) * usize::from(self.p.input.c) + group.0;
-                        last[0] = self.input.as_ptr().wrapping_add(start);
-                    }
-                    Place::Rows => self.rows(at, group.0, &mut last),
-                    Place::Columns => last[0] = self.column(at, group),
+        let channels = usize::from(self.p.input.c);
+        match (self.place, self.one_row()) {
+            (Place::Points, _) => self.adjacent(self.position * channels + group.0, channels),
+            (Place::Rows, Some((start, left))) => {
+                self.adjacent(start.wrapping_add(group.0), usize::from(self.p.window.stride[1]) * channels);
+                if !self.is_inside(left, self.count) {
+                    self.correct_borders(left, group.0);
                 }
             }
-            for (row, &last) in self.taps.rows.iter_mut().zip(&last).take(self.taps.row_count) {
-                row[at] = last;
+            (Place::Columns, Some((start, left))) if self.is_inside(left, self.count) && self.is_short(group.1) => {
+                self.short_columns(start, group);
             }
+            _ => self.each(group),
         }
         if self.taps.tail != 0 {
             self.copy_tails();
         }
     }
 
+    /// Windows `step` bytes apart whose kernel rows lie in the input, from `start` on.
+    #[inline(always)]
+    fn adjacent(&mut self, start: usize, step: usize) {
+        let mut from = self.input.as_ptr().wrapping_add(start);
+        let last = self.count.saturating_sub(1);
+        for row in self.taps.rows.iter_mut().take(self.taps.row_count) {
+            if last == TILE - 1 {
+                *row = core::array::from_fn(|at| from.wrapping_add(at * step));
+            } else {
+                *row = core::array::from_fn(|at| from.wrapping_add(at.min(last) * step));
+            }
+            from = from.wrapping_add(self.row_step);
+        }
+    }
+
+    /// If all windows are in one row and do not reach over the border above or below: where the first starts in the input, and
+    /// its first column, which may be outside.
+    #[inline(always)]
+    fn one_row(&self) -> Option<(usize, isize)> {
+        let w = &self.p.window;
+        let top = (self.row * usize::from(w.stride[0])).checked_sub(w.pad[0].into())?;
+        let left = (self.column * usize::from(w.stride[1])) as isize - isize::from(w.pad[1]);
+        let is_one = self.column + self.count <= usize::from(self.p.output.w)
+            && top + usize::from(w.kernel[0] - 1) * usize::from(w.dilation[0]) < usize::from(self.p.input.h);
+        let start = (top * usize::from(self.p.input.w)).wrapping_add_signed(left);
+        is_one.then_some((start.wrapping_mul(usize::from(self.p.input.c)), left))
+    }
+
+    /// Whether `count` windows from column `left` on stay between the left and the right border.
+    #[inline(always)]
+    fn is_inside(&self, left: isize, count: usize) -> bool {
+        let w = &self.p.window;
+        let reach = count.saturating_sub(1) * usize::from(w.stride[1])
+            + usize::from(w.kernel[1] - 1) * usize::from(w.dilation[1]);
+        left >= 0 && left + (reach as isize) < self.p.input.w as isize
+    }
+
+    /// Finds those windows anew that reach over the left or the right border.
+    #[inline(never)]
+    fn correct_borders(&mut self, left: isize, first_channel: usize) {
+        let mut found = [self.scratch.as_ptr(); MAX_ROWS];
+        for at in 0..self.count {
+            if self.is_inside(left + (at * usize::from(self.p.window.stride[1])) as isize, 1) {
+                continue;
+            }
+            let window = self.windows.at(self.row as u16, (self.column + at) as u16);
+            self.rows(window, at, first_channel, &mut found);
+            for (row, &found) in self.taps.rows.iter_mut().zip(&found).take(self.taps.row_count) {
+                row[at & (TILE - 1)] = found;
+            }
+        }
+        for row in self.taps.rows.iter_mut().take(self.taps.row_count) {
+            let last = row[self.count.wrapping_sub(1) & (TILE - 1)];
+            row.iter_mut().skip(self.count).for_each(|row| *row = last);
+        }
+    }
+
+    /// Whether [`short_columns`](Self::short_columns) can copy windows.
+    #[inline(always)]
+    fn is_short(&self, channels: usize) -> bool {
+        self.run <= 16
+            && self.run == usize::from(self.p.window.kernel[1]) * channels
+            && self.p.window.dilation[1] == 1
+            && self.p.groups == 1
+    }
+
+    /// Copies windows inside the input with rows of at most sixteen taps, a vector each: what a row copies too much, the next
+    /// one overwrites. The last window, behind which there is no room, is copied exactly.
+    #[inline(never)]
+    fn short_columns(&mut self, start: usize, group: (usize, usize)) {
+        let step = usize::from(self.p.window.stride[1]) * usize::from(self.p.input.c);
+        let last = self.count.saturating_sub(1);
+        let kernel_rows = usize::from(self.p.window.kernel[0]);
+        for at in 0..last {
+            let (mut from, mut to) = (start + at * step, at * self.column_step);
+            for _ in 0..kernel_rows {
+                let taps = self.input.get(from..).and_then(|taps| taps.first_chunk::<16>());
+                let place = self.scratch.get_mut(to..).and_then(|place| place.first_chunk_mut::<16>());
+                let (Some(taps), Some(place)) = (taps, place) else { return self.each(group) };
+                *place = *taps;
+                from += self.row_step;
+                to += self.run;
+            }
+        }
+        let window = self.windows.at(self.row as u16, (self.column + last) as u16);
+        self.column(window, last, group);
+        let first = self.scratch.as_ptr();
+        self.taps.rows[0] = core::array::from_fn(|at| first.wrapping_add(at.min(last) * self.column_step));
+    }
+
+    /// Windows one by one.
+    #[inline(never)]
+    fn each(&mut self, group: (usize, usize)) {
+        let mut found = [self.scratch.as_ptr(); MAX_ROWS];
+        let (mut row, mut column) = (self.row, self.column);
+        for at in 0..TILE {
+            if at < self.count {
+                let window = self.windows.at(row as u16, column as u16);
+                column += 1;
+                if column == usize::from(self.p.output.w) {
+                    (row, column) = (row + 1, 0);
+                }
+                match self.place {
+                    Place::Columns => found[0] = self.column(window, at, group),
+                    _ => self.rows(window, at, group.0, &mut found),
+                }
+            }
+            for (row, &found) in self.taps.rows.iter_mut().zip(&found).take(self.taps.row_count) {
+                row[at] = found;
+            }
+        }
+    }
+
     /// Kernel rows of window `at`.
     #[inline(always)]
-    fn rows(&mut self, at: usize, first_channel: usize, found: &mut [*const i8; MAX_ROWS]) {
-        let (rows, columns) = self.spans[at & (TILE - 1)];
+    fn rows(&mut self, window: (Span, Span), at: usize, first_channel: usize, found: &mut [*const i8; MAX_ROWS]) {
+        let (rows, columns) = window;
         let pitch = usize::from(self.p.input.c);
         let start = (rows.start * usize::from(self.p.input.w) + columns.start) * pitch + first_channel;
         let is_inside =
             rows.count == usize::from(self.p.window.kernel[0]) && columns.count == usize::from(self.p.window.kernel[1]);
         if !is_inside {
-            return self.rows_at_border(at, start, found);
+            return self.rows_at_border(window, at, start, found);
         }
         let mut from = self.input.as_ptr().wrapping_add(start);
         for row in found.iter_mut().take(self.taps.row_count) {
@@ -135,8 +249,13 @@ impl<'a> Walk<'a> {
 
     /// Kernel rows of a window that reaches over the border; those that do are copied to the window's column.
     #[inline(never)]
-    fn rows_at_border(&mut self, at: usize, start: usize, found: &mut [*const i8; MAX_ROWS]) {
-        let (rows, columns) = self.spans[at & (TILE - 1)];
+    fn rows_at_border(
+        &mut self,
+        (rows, columns): (Span, Span),
+        at: usize,
+        start: usize,
+        found: &mut [*const i8; MAX_ROWS],
+    ) {
         let pitch = usize::from(self.p.input.c);
         let column = self.scratch.get_mut(at * self.column_step..).unwrap_or(&mut []);
         let parts = column.chunks_exact_mut(self.run.max(1));
@@ -151,8 +270,11 @@ impl<'a> Walk<'a> {
             } else {
                 let (left, len) = (columns.first * pitch, columns.count * pitch);
                 let taps = self.input.get(from..from + len).unwrap_or(&[]);
-                part.fill(self.p.pad_value);
-                part.iter_mut().skip(left).zip(taps).for_each(|(to, &x)| *to = x);
+                let Some((before, rest)) = part.split_at_mut_checked(left) else { return };
+                let Some((inside, after)) = rest.split_at_mut_checked(taps.len()) else { return };
+                before.fill(self.p.pad_value);
+                inside.copy_from_slice(taps);
+                after.fill(self.p.pad_value);
             }
             *found = part.as_ptr();
         }
@@ -160,14 +282,9 @@ impl<'a> Walk<'a> {
 
     /// All taps of window `at`, copied to its column.
     #[inline(never)]
-    fn column(&mut self, at: usize, group: (usize, usize)) -> *const i8 {
-        let window = self.spans[at & (TILE - 1)];
-        let column = self.scratch.get_mut(at * self.column_step..).unwrap_or(&mut []);
-        let from = column.as_ptr();
-        if self.short_rows(window, group, at) {
-            return from;
-        }
+    fn column(&mut self, window: (Span, Span), at: usize, group: (usize, usize)) -> *const i8 {
         let mut rest = self.scratch.get_mut(at * self.column_step..).unwrap_or(&mut []);
+        let from = rest.as_ptr();
         for_each_run(self.p, window, group, self.input, |run| {
             let len = match run {
                 Run::Pad(len) => len,
@@ -183,34 +300,12 @@ impl<'a> Walk<'a> {
         from
     }
 
-    /// Copies a window inside the input with rows of at most sixteen taps, a vector each: what a row copies too much, the next
-    /// one overwrites. False if that is not possible.
-    #[inline(always)]
-    fn short_rows(&mut self, (rows, columns): (Span, Span), group: (usize, usize), at: usize) -> bool {
-        let kernel = self.p.window.kernel.map(usize::from);
-        let is_inside = rows.count == kernel[0] && columns.count == kernel[1];
-        if !is_inside || self.run > 16 || self.p.groups != 1 || self.p.window.dilation[1] != 1 {
-            return false;
-        }
-        let start = (rows.start * usize::from(self.p.input.w) + columns.start) * group.1;
-        let (mut from, mut to) = (start, at * self.column_step);
-        for _ in 0..kernel[0] {
-            let taps = self.input.get(from..).and_then(|taps| taps.first_chunk::<16>());
-            let place = self.scratch.get_mut(to..).and_then(|place| place.first_chunk_mut::<16>());
-            let (Some(taps), Some(place)) = (taps, place) else { return false };
-            *place = *taps;
-            from += self.row_step;
-            to += self.run;
-        }
-        true
-    }
-
     /// Copies what does not fill eight taps.
     #[inline(never)]
     fn copy_tails(&mut self) {
         for (at, tail) in self.taps.tails.iter_mut().enumerate().take(self.count) {
             let from = self.taps.rows[0][at & (TILE - 1)].wrapping_add(self.taps.len);
-            for (i, place) in tail.iter_mut().enumerate().take(self.taps.tail) {
+            for (i, place) in tail.iter_mut().skip(8 - self.taps.tail).enumerate() {
                 // SAFETY: the row's taps follow each other, `len` and then `tail` of them.
                 *place = unsafe { from.wrapping_add(i).read() };
             }

@@ -17,6 +17,8 @@ mod check;
 mod columns;
 mod conv;
 mod elementwise;
+#[cfg(any(neon, target_arch = "x86_64"))]
+mod gather;
 mod isa;
 #[cfg(neon)]
 mod neon;
@@ -32,6 +34,8 @@ mod softmax;
 #[cfg(test)]
 mod testing;
 mod transpose;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 mod windows;
 
 pub use conv::{conv2d_s8, depthwise_s8};

@@ -39,6 +39,11 @@ pub fn conv2d_s8(
             super::neon::conv2d(level, p, q, residual, input, weights, scratch, output);
         }
         #[cfg(target_arch = "x86_64")]
+        Isa::Vnni if super::isa::vnni_is_present() => {
+            // SAFETY: the instructions are present.
+            unsafe { super::vnni::conv2d(p, q, residual, input, weights, scratch, output) };
+        }
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => {
             super::avx2::conv2d(p, q, residual, input, weights, scratch, output);
         }
@@ -77,6 +82,11 @@ pub fn depthwise_s8(
         #[cfg(neon)]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
             super::neon::depthwise(super::isa::neon_level(isa), p, q, residual, input, weights, output);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Vnni if super::isa::vnni_is_present() => {
+            // SAFETY: the instructions are present.
+            unsafe { super::vnni::depthwise(p, q, residual, input, weights, output) };
         }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if super::isa::avx2_is_present() => super::avx2::depthwise(p, q, residual, input, weights, output),

@@ -35,6 +35,9 @@ pub enum Isa {
     /// 256-bit integer vectors. Detected at run time with feature `std`, otherwise taken from the compiler's target.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// 512-bit vectors with the int8 dot product (AVX-512 F, BW, VL and VNNI), found likewise.
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
 }
 
 impl Isa {
@@ -47,6 +50,10 @@ impl Isa {
     /// Every variant this processor runs, slowest first; the reference is always among them.
     #[must_use]
     pub fn available() -> &'static [Self] {
+        #[cfg(target_arch = "x86_64")]
+        if vnni_is_present() {
+            return &[Self::Reference, Self::Portable, Self::Avx2, Self::Vnni];
+        }
         #[cfg(target_arch = "x86_64")]
         if avx2_is_present() {
             return &[Self::Reference, Self::Portable, Self::Avx2];
@@ -97,6 +104,8 @@ impl Isa {
             Self::NeonI8mm => "neon-i8mm",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni => "avx512-vnni",
         }
     }
 }
@@ -112,6 +121,28 @@ pub(super) fn avx2_is_present() -> bool {
     #[cfg(not(any(test, feature = "std")))]
     {
         cfg!(target_feature = "avx2")
+    }
+}
+
+/// True if code for AVX-512 with VNNI may run here; AVX2 is present then, too.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn vnni_is_present() -> bool {
+    #[cfg(any(test, feature = "std"))]
+    {
+        avx2_is_present()
+            && std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vnni")
+    }
+    #[cfg(not(any(test, feature = "std")))]
+    {
+        avx2_is_present()
+            && cfg!(target_feature = "avx512f")
+            && cfg!(target_feature = "avx512bw")
+            && cfg!(target_feature = "avx512vl")
+            && cfg!(target_feature = "avx512vnni")
     }
 }
 

@@ -10,7 +10,6 @@ mod finish;
 mod products;
 mod sums;
 mod tiles;
-mod windows;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;

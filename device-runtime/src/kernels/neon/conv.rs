@@ -2,9 +2,9 @@
 
 use super::Level;
 use super::finish::Finish;
-use super::sums::{Dot, EightByEight, Matrix, Paired, Products, TILE, Taps, Wide};
+use super::sums::{Dot, EightByEight, Matrix, Paired, Products, Wide};
 use super::tiles::{Group, Places};
-use super::windows::Walk;
+use crate::kernels::gather::{TILE, Taps, Walk};
 use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;

@@ -4,25 +4,7 @@ use core::arch::aarch64::*;
 
 use super::finish::Tables;
 use super::products::{dot_4x4, dot_8x8, matrix_8x8, sdot, sdot_lane, smmla};
-
-/// Windows of the largest tile, and its filters.
-pub const TILE: usize = 8;
-/// Most kernel rows whose windows are read where they lie.
-pub const MAX_ROWS: usize = 7;
-
-/// Where the taps of up to eight windows are.
-pub struct Taps {
-    /// First tap of `[kernel row][window]`; windows that do not exist repeat the last.
-    pub rows: [[*const i8; TILE]; MAX_ROWS],
-    /// Kernel rows in use, at least 1.
-    pub row_count: usize,
-    /// Adjacent taps of a row, a multiple of 8.
-    pub len: usize,
-    /// Zeros, then what follows the only row's `len` taps and does not fill eight.
-    pub tails: [[i8; 8]; TILE],
-    /// Taps of a tail, less than 8.
-    pub tail: usize,
-}
+use crate::kernels::gather::{TILE, Taps};
 
 /// Filters of a tile, `N` of them.
 #[derive(Clone, Copy)]

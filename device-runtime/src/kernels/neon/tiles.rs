@@ -3,7 +3,8 @@
 use core::arch::aarch64::vaddq_s32;
 
 use super::finish::Finish;
-use super::sums::{Dot, EightByEight, Filters, Products, TILE, Taps, eight_by_eight, four_by_four, one_by_eight};
+use super::sums::{Dot, EightByEight, Filters, Products, eight_by_eight, four_by_four, one_by_eight};
+use crate::kernels::gather::{TILE, Taps};
 
 /// The filters of one group, and where their results go.
 pub struct Group<'a> {

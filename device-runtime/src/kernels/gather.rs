@@ -1,9 +1,27 @@
 //! Finds the taps of a few windows at a time: in the input, or copied together in scratch.
 
-use super::sums::{MAX_ROWS, TILE, Taps};
-use crate::kernels::columns::{Run, for_each_run};
-use crate::kernels::params::Conv2d;
-use crate::kernels::windows::{Span, Windows};
+use super::columns::{Run, for_each_run};
+use super::params::Conv2d;
+use super::windows::{Span, Windows};
+
+/// Windows of the largest tile, and its filters.
+pub const TILE: usize = 8;
+/// Most kernel rows whose windows are read where they lie.
+pub const MAX_ROWS: usize = 7;
+
+/// Where the taps of up to eight windows are.
+pub struct Taps {
+    /// First tap of `[kernel row][window]`; windows that do not exist repeat the last.
+    pub rows: [[*const i8; TILE]; MAX_ROWS],
+    /// Kernel rows in use, at least 1.
+    pub row_count: usize,
+    /// Adjacent taps of a row, a multiple of 8.
+    pub len: usize,
+    /// Zeros, then what follows the only row's `len` taps and does not fill eight.
+    pub tails: [[i8; 8]; TILE],
+    /// Taps of a tail, less than 8.
+    pub tail: usize,
+}
 
 /// Walks the windows of a convolution, up to eight at a time.
 pub struct Walk<'a> {

@@ -162,7 +162,7 @@ impl Turn<'_> {
             for row in self.taps.rows.iter().take(self.taps.row_count) {
                 let mut done = 0;
                 while done + 16 <= self.taps.len {
-                    let weights = filters.map(|quad| four_filters(quad.map(|w| sixteen(w.wrapping_add(at + done)))));
+                    let weights = vectors(&filters, at + done, sixteen);
                     for i in 0..W {
                         let x = _mm512_broadcast_i32x4(sixteen(row[i].wrapping_add(done)));
                         for quad in 0..Q {
@@ -172,7 +172,7 @@ impl Turn<'_> {
                     done += 16;
                 }
                 if self.taps.len & 8 != 0 {
-                    let weights = filters.map(|quad| four_filters(quad.map(|w| eight(w.wrapping_add(at + done)))));
+                    let weights = vectors(&filters, at + done, eight);
                     for i in 0..W {
                         let x = _mm512_broadcast_i32x4(eight(row[i].wrapping_add(done)));
                         for quad in 0..Q {
@@ -183,13 +183,10 @@ impl Turn<'_> {
                 at += self.taps.len;
             }
             if self.taps.tail != 0 {
-                let end = self.filter_taps.wrapping_sub(8);
-                let weights = filters.map(|quad| {
-                    four_filters(match tails {
-                        Some(tails) => tails.each_ref().map(|tail| eight(tail.as_ptr())),
-                        None => quad.map(|w| eight(w.wrapping_add(end))),
-                    })
-                });
+                let weights = match tails {
+                    Some(tails) => vectors(&[tails.each_ref().map(|tail| tail.as_ptr()); Q], 0, eight),
+                    None => vectors(&filters, self.filter_taps.wrapping_sub(8), eight),
+                };
                 for i in 0..W {
                     let x = _mm512_broadcast_i32x4(eight(self.taps.tails[i].as_ptr()));
                     for quad in 0..Q {
@@ -203,10 +200,10 @@ impl Turn<'_> {
                 let channels = QUAD.min(count.saturating_sub(QUAD * quad));
                 let tables = self.finish.tables(first, channels, lanes);
                 for (half, sums) in sums.chunks(4).enumerate() {
-                    let sums: [__m512i; 4] = core::array::from_fn(|i| sums[if W == 1 { 0 } else { i }]);
+                    let all = if W == 1 { [sums[0]; 4] } else { [sums[0], sums[1 % W], sums[2 % W], sums[3 % W]] };
                     let offsets = _mm_loadu_si128(offsets.as_ptr().wrapping_add(4 * half).cast());
                     let offsets = _mm512_broadcast_i32x4(offsets);
-                    let sums = _mm512_add_epi32(across(sums), offsets);
+                    let sums = _mm512_add_epi32(across(all), offsets);
                     self.store(sums, &tables, 4 * half, (first, channels));
                 }
             }
@@ -265,14 +262,27 @@ unsafe fn eight(from: *const i8) -> __m128i {
     unsafe { _mm_loadl_epi64(from.cast()) }
 }
 
-/// Four filters in one vector, 128 added to every weight.
+/// Four filters per vector, loaded `at` bytes from their starts; 128 added to every weight.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-fn four_filters([a, b, c, d]: [__m128i; QUAD]) -> __m512i {
-    let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-    let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
-    let all = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd);
-    _mm512_xor_si512(all, _mm512_set1_epi8(i8::MIN))
+unsafe fn vectors<const Q: usize>(
+    filters: &[[*const i8; QUAD]; Q],
+    at: usize,
+    load: unsafe fn(*const i8) -> __m128i,
+) -> [__m512i; Q] {
+    let mut vectors = [_mm512_setzero_si512(); Q];
+    for (vector, [a, b, c, d]) in vectors.iter_mut().zip(filters) {
+        // SAFETY: the caller grants what `load` reads.
+        unsafe {
+            let ab = _mm256_castsi128_si256(load(a.wrapping_add(at)));
+            let ab = _mm256_inserti128_si256::<1>(ab, load(b.wrapping_add(at)));
+            let cd = _mm256_castsi128_si256(load(c.wrapping_add(at)));
+            let cd = _mm256_inserti128_si256::<1>(cd, load(d.wrapping_add(at)));
+            let all = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd);
+            *vector = _mm512_xor_si512(all, _mm512_set1_epi8(i8::MIN));
+        }
+    }
+    vectors
 }
 
 /// The sums of four lanes each of four windows: `[filter][window]`.

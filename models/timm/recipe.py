@@ -49,11 +49,11 @@ def is_large(tensor):
     return tensor.data_type in limits and count > limits[tensor.data_type]
 
 
-def filled(tensor, name):
-    """The extents of a tensor, and a node that makes one of them full of one number."""
+def filled(tensor, name, fill):
+    """The extents of a tensor, and a node that makes one of them full of one number. Parameters are filled with a number
+    that is not zero, by which stitchkit tells them from masks and tables."""
     dims = numpy_helper.from_array(numpy.array(tensor.dims, dtype="int64"), f"{name}s")
-    number = 0.01 if tensor.data_type == onnx.TensorProto.FLOAT else 0
-    value = helper.make_tensor("value", tensor.data_type, [1], [number])
+    value = helper.make_tensor("value", tensor.data_type, [1], [fill])
     return dims, helper.make_node("ConstantOfShape", [f"{name}s"], [name], value=value)
 
 
@@ -76,13 +76,13 @@ def strip(model):
         if not is_large(tensor):
             kept.append(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
             continue
-        dims, fill = filled(tensor, name)
+        dims, fill = filled(tensor, name, 0.01 if tensor.data_type == onnx.TensorProto.FLOAT else 0)
         kept.append(dims)
         fills.append(fill)
     for node in graph.node:
         value = node.attribute[0].t if node.op_type == "Constant" and node.attribute[0].HasField("t") else None
         if value is not None and is_large(value):
-            dims, fill = filled(value, short(node.output[0]))
+            dims, fill = filled(value, short(node.output[0]), 0)
             kept.append(dims)
             nodes.append(fill)
             continue

@@ -67,13 +67,8 @@ fn value_flops(graph: &Graph, value: ValueId) -> u64 {
     let output = elements(&node.shape);
     match &node.op {
         Op::Conv(conv) if conv.weights.origin.has_norm => 2 * output,
-        Op::Dense(dense) if dense.weights.origin.is_diagonal => {
-            if dense.weights.origin.has_norm {
-                2 * output
-            } else {
-                0
-            }
-        }
+        Op::Dense(dense) if dense.weights.origin.is_diagonal && dense.weights.origin.has_norm => 2 * output,
+        Op::Dense(dense) if dense.weights.origin.is_diagonal => 0,
         Op::Conv(_) | Op::Dense(_) => {
             let norm = node.op.constants().iter().any(|weights| weights.origin.has_norm);
             value_macs(graph, value) + if norm { 2 * output } else { 0 }
@@ -95,8 +90,12 @@ pub fn published_params(graph: &Graph) -> u64 {
 /// Elements of constant tensors: class tokens, position embeddings, attention biases.
 #[must_use]
 pub fn constant_tensors(graph: &Graph) -> u64 {
-    let of_node = |node: &Node| if let Op::Constant(values) = &node.op { values.len() as u64 } else { 0 };
-    graph.nodes.iter().map(of_node).sum()
+    graph.nodes.iter().map(constant_params).sum()
+}
+
+fn constant_params(node: &Node) -> u64 {
+    let Op::Constant(values) = &node.op else { return 0 };
+    values.origin.made_from.unwrap_or(values.len()) as u64
 }
 
 fn file_params(node: &Node) -> u64 {
@@ -104,6 +103,7 @@ fn file_params(node: &Node) -> u64 {
     let own: u64 = constants.iter().filter(|w| !w.origin.is_absent).map(|weights| weights.len() as u64).sum();
     match &node.op {
         Op::Conv(conv) if conv.weights.origin.has_norm => own,
+        Op::Constant(_) => constant_params(node),
         Op::Dense(dense) if dense.weights.origin.is_diagonal => {
             let channels = dense.out_features as u64;
             [&dense.weights, &dense.bias].iter().map(|w| if w.origin.is_absent { 0 } else { channels }).sum()

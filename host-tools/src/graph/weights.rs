@@ -20,6 +20,9 @@ pub struct Origin {
     pub has_scale: bool,
     /// The values are a diagonal matrix, which stands for one factor per channel.
     pub is_diagonal: bool,
+    /// Elements of the file's parameters that a computed constant was made from (a table of position biases, looked up for
+    /// every pair of tokens); `None` where the constant is what the file holds.
+    pub made_from: Option<usize>,
 }
 
 /// A constant of known length. Reading its values through `Deref` loads them.

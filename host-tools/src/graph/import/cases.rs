@@ -241,8 +241,8 @@ fn difference(ours: &[f32], expected: &[f32]) -> Option<String> {
         return Some(format!("{} numbers, expected {}", ours.len(), expected.len()));
     }
     let differs = |(a, b): &(&f32, &f32)| {
-        let same = a == b || (a.is_nan() && b.is_nan());
-        !same && !(b.is_finite() && (*a - *b).abs() <= ABSOLUTE + RELATIVE * b.abs())
+        let near = b.is_finite() && (*a - *b).abs() <= ABSOLUTE + RELATIVE * b.abs();
+        !(near || a == b || (a.is_nan() && b.is_nan()))
     };
     let (index, (a, b)) = ours.iter().zip(expected).enumerate().find(|(_, pair)| differs(pair))?;
     Some(format!("element {index} is {a}, expected {b}"))

@@ -151,6 +151,7 @@ fn shifted(bias: &Weights, scale: &Weights, shift: &Weights) -> Weights {
         has_norm: bias.origin.has_norm || scale.origin.has_norm,
         has_scale: bias.origin.has_scale || has_scale,
         is_diagonal: false,
+        made_from: None,
     };
     let (scale, shift) = (scale.clone(), shift.clone());
     let change = move |bias: &[f32]| {

@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::super::{Arithmetic, ChannelMap, Function, Op, Weights};
+use super::super::{Arithmetic, ChannelMap, Function, Op, Origin, Weights};
 use super::attributes::{Attributes, axis};
 use super::draft::DraftOp;
 use super::lower::{Fault, Held, Lowerer, plain};
@@ -56,7 +56,8 @@ impl Lowerer<'_> {
             return self.unpadded(self.held(node, operand)?);
         };
         let name = node.input[operand].clone();
-        let axes = plain(&dims);
+        let origin = Origin { made_from: Some(self.source.parameters_behind(&name)), ..values.origin };
+        let (axes, values) = (plain(&dims), values.with_origin(origin));
         let shape = axes.iter().map(|&axis| dims[axis]).collect();
         let id = self.push(name.clone(), name, DraftOp::Op(Op::Constant(values)), Vec::new(), shape);
         Ok(Held { id, dims, axes, pad: [0; 4] })

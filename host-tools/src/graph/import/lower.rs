@@ -7,6 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, Tensor};
 
 use super::super::{Graph, Op, ValueId, Weights};
+use super::attributes::Attributes;
 use super::draft::{Draft, DraftNode, DraftOp};
 use super::operators::{operator, unknown_operator};
 use super::source::{MAX_ELEMENTS, Source, elements};
@@ -145,7 +146,7 @@ pub fn label(node: &NodeProto) -> String {
 
 impl Lowerer<'_> {
     fn run(&mut self) -> Result<(), ImportError> {
-        let (mut problems, mut non_finite) = (Vec::new(), None);
+        let (mut problems, mut non_finite) = (self.misread(), None);
         for node in self.source.live_nodes() {
             let slot = match self.lower_node(node)? {
                 Ok(slot) => slot,
@@ -172,6 +173,18 @@ impl Lowerer<'_> {
             return Err(ImportError::NonFinite { path, node, tensor });
         }
         if problems.is_empty() { Ok(()) } else { Err(ImportError::Unsupported { path, problems }) }
+    }
+
+    /// Nodes that tract evaluates without heeding an attribute; constants may come from them.
+    fn misread(&self) -> Vec<Unsupported> {
+        let swish = |node: &&NodeProto| node.op_type == "Swish" && Attributes(node).float("alpha", 1.0) != 1.0;
+        let problem = |node: &NodeProto| Unsupported {
+            node: label(node),
+            op: node.op_type.clone(),
+            reason: "a swish with a slope other than 1".into(),
+        };
+        let constant = |node: &&NodeProto| node.output.iter().all(|name| self.source.is_constant(name));
+        self.source.graph.node.iter().filter(swish).filter(constant).map(problem).collect()
     }
 
     fn lower_node(&mut self, node: &NodeProto) -> Result<Result<Slot, Fault>, ImportError> {

@@ -1,6 +1,6 @@
 //! The model file: its nodes, its one input and output, and every tensor that is constant.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Extent;
@@ -35,6 +35,8 @@ pub struct Source {
     /// tract's view of the model with the batch fixed to 1, or why there is none.
     pub model: Result<InferenceModel, String>,
     constants: Constants,
+    /// Elements of the file's float parameters by name.
+    parameters: HashMap<String, usize>,
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
         let output = one_output(path, &graph)?;
         graph.node.iter_mut().for_each(cast_to_float);
         let folder = folder_of(path);
+        let parameters = parameters(&graph);
         let mut constants = Constants::take(&mut graph, folder.as_deref()).map_err(broken)?;
         proto.graph = Some(graph);
         let model = analysed(&proto, folder.as_deref(), &input, &input_dims, Some(&mut constants));
@@ -60,7 +63,8 @@ impl Source {
         graph.node.iter().for_each(|node| constants.derive(node));
         let opset = proto.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
         let opset = opset.map_or(0, |set| set.version);
-        let mut source = Self { path: path.to_owned(), graph, opset, input, input_dims, output, model, constants };
+        let mut source =
+            Self { path: path.to_owned(), graph, opset, input, input_dims, output, model, constants, parameters };
         super::patterns::join(&mut source);
         Ok(source)
     }
@@ -98,6 +102,27 @@ impl Source {
         self.constants.small.get(name).map(AsRef::as_ref)
     }
 
+    /// Elements of the parameters that a constant is or was computed from; masks and tables that are no parameters count
+    /// zero.
+    pub fn parameters_behind(&self, name: &str) -> usize {
+        let (mut seen, mut open, mut sum) = (HashSet::new(), vec![name], 0);
+        while let Some(name) = open.pop() {
+            if !seen.insert(name) {
+                continue;
+            }
+            match self.parameters.get(name) {
+                Some(elements) => sum += elements,
+                None => {
+                    let writes = |node: &&NodeProto| node.output.iter().any(|output| output == name);
+                    // A shape does not depend on what it is the shape of.
+                    let writer = self.graph.node.iter().find(writes).filter(|node| node.op_type != "Shape");
+                    open.extend(writer.into_iter().flat_map(|node| node.input.iter().map(String::as_str)));
+                }
+            }
+        }
+        sum
+    }
+
     /// Nodes that the output depends on and that are not constant, in file order.
     pub fn live_nodes(&self) -> Vec<&NodeProto> {
         let mut wanted: HashSet<&str> = HashSet::from([self.output.as_str()]);
@@ -114,6 +139,23 @@ impl Source {
         live.reverse();
         live
     }
+}
+
+/// Float tensors that a file holds as parameters: its initializers, and in a file without weights the fillings that stand
+/// for them. Fillings of zeros stand for constants that are no parameters.
+fn parameters(graph: &GraphProto) -> HashMap<String, usize> {
+    let extent = |dims: &[i64]| dims.iter().map(|&extent| usize::try_from(extent).unwrap_or(0)).product::<usize>();
+    let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == 1);
+    let mut found: HashMap<String, usize> = floats.map(|tensor| (tensor.name.clone(), extent(&tensor.dims))).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "ConstantOfShape") {
+        let value = node.attribute.iter().find_map(|attribute| attribute.t.as_ref());
+        let is_filling = value.is_some_and(|value| value.data_type == 1 && value.float_data.iter().any(|&v| v != 0.0));
+        let shape = graph.initializer.iter().find(|tensor| Some(&tensor.name) == node.input.first());
+        if let (true, Some(shape), Some(output)) = (is_filling, shape, node.output.first()) {
+            found.insert(output.clone(), extent(&stored_integers(shape)));
+        }
+    }
+    found
 }
 
 /// Refuses axis numbers that no tensor has; tract would allocate memory in proportion.

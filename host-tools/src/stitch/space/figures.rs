@@ -8,7 +8,7 @@ use super::super::adapter::{Adapter, Part};
 use super::super::{Candidate, Leg, StitchError};
 use super::{segment, whole_segment};
 use crate::family::Family;
-use crate::graph::cost;
+use crate::graph::{Graph, Op, cost, find_blocks};
 
 /// Convention of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, clap::ValueEnum)]
@@ -17,8 +17,8 @@ pub enum Count {
     /// Multiply-accumulates of weights and of products of activations; parameters after folding.
     #[default]
     Macs,
-    /// The papers' FLOPs, as fvcore counts them, and their parameters: without the class token and positions of anchors
-    /// that a stitch leaves, and with the final norm even where it is skipped.
+    /// The papers' FLOPs, as fvcore counts them, and their parameters: without the class token, positions and patch-merging
+    /// layers of anchors that a stitch leaves, and with the final norm even where it is skipped.
     Fvcore,
 }
 
@@ -99,11 +99,35 @@ impl<'a> Ledger<'a> {
     fn published_params(&self, leg: Leg) -> Result<u64, StitchError> {
         let params = cost::published_params(&whole_segment(self.family, leg)?);
         let leaves_stem = leg.from.is_none() && leg.to.is_some();
-        if !leaves_stem || self.family.anchors[leg.anchor].cuts.is_empty() {
+        if !leaves_stem {
             return Ok(params);
         }
-        let stem = whole_segment(self.family, Leg { to: Some(0), ..leg })?;
-        Ok(params - cost::constant_tensors(&stem))
+        Ok(params.saturating_sub(self.embedding_constants(leg.anchor) + self.merging_params(leg)))
+    }
+
+    /// Class token and positions: the constants in front of an anchor's first block.
+    fn embedding_constants(&self, anchor: usize) -> u64 {
+        let graph = &self.family.anchors[anchor].graph;
+        let embedded = find_blocks(graph).first().and_then(|stage| stage.input);
+        let stem = embedded.and_then(|value| graph.segment(None, Some(value)).ok());
+        stem.map_or(0, |stem| cost::constant_tensors(&stem))
+    }
+
+    /// Parameters of the patch-merging layers (a layer norm and one fully connected layer between two stages) that a leg
+    /// from the image runs; the published tables of Swin leave them out.
+    fn merging_params(&self, leg: Leg) -> u64 {
+        let anchor = &self.family.anchors[leg.anchor];
+        let end = leg.to.map(|cut| anchor.cuts[cut].value);
+        let stages = find_blocks(&anchor.graph);
+        let between = stages.windows(2).filter_map(|pair| Some((*pair[0].outputs.last()?, pair[1].input?)));
+        let run = between.filter(|(_, input)| end.is_none_or(|end| *input < end));
+        let graphs = run.filter_map(|(from, to)| anchor.graph.segment(Some(from), Some(to)).ok());
+        let count = |graph: &Graph, kind: fn(&Op) -> bool| graph.nodes.iter().filter(|node| kind(&node.op)).count();
+        let is_merging = |graph: &Graph| {
+            let heavy = count(graph, |op| matches!(op, Op::Dense(_) | Op::Conv(_) | Op::MatMul { .. }));
+            heavy == 1 && count(graph, |op| matches!(op, Op::LayerNorm { .. })) == 1
+        };
+        graphs.filter(is_merging).map(|graph| cost::published_params(&graph)).sum()
     }
 }
 

@@ -91,6 +91,7 @@ struct Stage {
 
 /// A network by the formulas that reproduce its published entries: stem, stages, head.
 struct Formula {
+    of_parameters: bool,
     stem: u64,
     stages: Vec<Stage>,
     head: u64,
@@ -107,6 +108,30 @@ impl Formula {
         self.stem + before + (j + 1) * self.stages[stage].block
     }
 
+    /// What a path that leaves there counts of this network: its published parameters leave out the merging layers.
+    fn left(&self, stage: usize, j: u64) -> u64 {
+        let merging = || self.stages[..stage].iter().map(|stage| stage.after).sum::<u64>();
+        self.front(stage, j) - if self.of_parameters { merging() } else { 0 }
+    }
+
+    /// The stitching layer.
+    fn joined(&self, to: &Self, stage: usize) -> u64 {
+        let (from, to) = (&self.stages[stage], &to.stages[stage]);
+        let weights = from.width * to.width;
+        if self.of_parameters { weights + to.width } else { to.tokens * weights }
+    }
+
+    fn swin_parameters(c: u64, depths: [u64; 4], heads: u64) -> Self {
+        let stage = |(s, depth): (u32, u64)| {
+            let (n, d) = (3136 / 4_u64.pow(s), c * 2_u64.pow(s));
+            let merge = if s < 3 { 8 * d * d + 8 * d } else { 0 };
+            let block = 12 * d * d + 13 * d + 169 * heads * 2_u64.pow(s);
+            Stage { block, after: merge, tokens: n, width: d, depth }
+        };
+        let stages = (0..4).zip(depths).map(stage).collect();
+        Self { of_parameters: true, stem: 51 * c, stages, head: 16 * c + 8000 * c + 1000 }
+    }
+
     fn back(&self, stage: usize, k: u64) -> u64 {
         self.whole() - self.front(stage, k) + self.stages[stage].block
     }
@@ -118,7 +143,7 @@ impl Formula {
             Stage { block: 12 * n * d * d + 2 * 49 * n * d + 10 * n * d, after: merge, tokens: n, width: d, depth }
         };
         let stages = (0..4).zip(depths).map(stage).collect();
-        Self { stem: 3136 * c * 48 + 5 * 3136 * c, stages, head: 5 * 49 * 8 * c + 8000 * c }
+        Self { of_parameters: false, stem: 3136 * c * 48 + 5 * 3136 * c, stages, head: 5 * 49 * 8 * c + 8000 * c }
     }
 
     fn levit(widths: [u64; 3], heads: [u64; 3]) -> Self {
@@ -145,13 +170,12 @@ impl Formula {
         let conv = |side: u64, from: u64, to: u64| side * side * (9 * from * to + 2 * to);
         let stem = conv(112, 3, c / 8) + conv(56, c / 8, c / 4) + conv(28, c / 4, c / 2) + conv(14, c / 2, c);
         let last = widths[2];
-        Self { stem, stages: (0..3).map(stage).collect(), head: 2 * (2 * last + 1000 * last) }
+        Self { of_parameters: false, stem, stages: (0..3).map(stage).collect(), head: 2 * (2 * last + 1000 * last) }
     }
 }
 
 /// Anchors, then (stage, front block, end block) of each neighbouring pair in the order of the ids.
-fn assert_formula(family: &str, anchors: &[Formula], stitched: &[usize]) {
-    let (_, figures) = figures_of(family);
+fn expected(anchors: &[Formula], stitched: &[usize]) -> Vec<u64> {
     let mut expected: Vec<u64> = anchors.iter().map(Formula::whole).collect();
     for &stage in stitched {
         for pair in anchors.windows(2) {
@@ -159,22 +183,28 @@ fn assert_formula(family: &str, anchors: &[Formula], stitched: &[usize]) {
             let (front, end) = (a.stages[stage].depth, b.stages[stage].depth);
             let aligned = |j: u64, k: u64| if front == end { k == j + 1 } else { k * front / end == j && j < k };
             for (j, k) in (0..front).flat_map(|j| (0..end).map(move |k| (j, k))).filter(|&(j, k)| aligned(j, k)) {
-                let stitch = b.stages[stage].tokens * a.stages[stage].width * b.stages[stage].width;
-                expected.push(a.front(stage, j) + stitch + b.back(stage, k));
+                expected.push(a.left(stage, j) + a.joined(b, stage) + b.back(stage, k));
             }
         }
     }
-    assert_eq!(figures.iter().map(|figures| figures.operations).collect::<Vec<_>>(), expected);
+    expected
 }
 
 #[test]
 fn all_41_networks_of_swin_ti_s_b() {
-    let [ti, s, b] = [(96, [2, 2, 6, 2]), (96, [2, 2, 18, 2]), (128, [2, 2, 18, 2])].map(|(c, d)| Formula::swin(c, d));
-    assert_formula("swin-ti-s-b", &[ti, s, b], &[0, 1, 2]);
+    let (_, figures) = figures_of("swin-ti-s-b");
+    let sizes = [(96, [2, 2, 6, 2], 3), (96, [2, 2, 18, 2], 3), (128, [2, 2, 18, 2], 4)];
+    let operations = expected(&sizes.map(|(c, depths, _)| Formula::swin(c, depths)), &[0, 1, 2]);
+    assert_eq!(figures.iter().map(|figures| figures.operations).collect::<Vec<_>>(), operations);
+    let parameters = expected(&sizes.map(|(c, depths, heads)| Formula::swin_parameters(c, depths, heads)), &[0, 1, 2]);
+    assert_eq!(figures.iter().map(|figures| figures.params).collect::<Vec<_>>(), parameters);
+    assert_eq!((figures[0].operations, figures[0].params), (4_509_194_496, 28_288_354));
 }
 
 #[test]
 fn all_8_networks_of_levit_192_256() {
+    let (_, figures) = figures_of("levit-192-256");
     let small = Formula::levit([192, 288, 384], [3, 5, 6]);
-    assert_formula("levit-192-256", &[small, Formula::levit([256, 384, 512], [4, 6, 8])], &[0, 1]);
+    let operations = expected(&[small, Formula::levit([256, 384, 512], [4, 6, 8])], &[0, 1]);
+    assert_eq!(figures.iter().map(|figures| figures.operations).collect::<Vec<_>>(), operations);
 }

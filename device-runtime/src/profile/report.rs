@@ -21,7 +21,7 @@ pub struct Measuring<'a> {
     pub unit: TickUnit,
     /// Kernel variant to run.
     pub isa: Isa,
-    /// Runs of every plan; of several the host takes the median.
+    /// Runs of every plan; of several the host takes the fastest.
     pub repetitions: u32,
 }
 

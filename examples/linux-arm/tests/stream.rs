@@ -127,3 +127,24 @@ fn a_trace_holds_a_line_per_inference() {
         assert!(line.ends_with("\"missed\":false}"), "{line}");
     }
 }
+
+#[test]
+fn the_pressure_file_that_a_service_manager_names_gets_a_trigger() {
+    let folder = Folder::new("stream-psi");
+    let path = folder.write("b.stk", synthetic::bundle().unwrap());
+    let pressure = folder.write("memory.pressure", "");
+    let mut child = program()
+        .args(["stream", &path, "--int8", "--pressure", "psi"])
+        .env("MEMORY_PRESSURE_WATCH", &pressure)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&[3; 360]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read(&pressure).unwrap(), b"some 100000 2000000\0");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("memory pressure: {pressure}")), "{said}");
+}

@@ -20,7 +20,7 @@ to `stitchkit profile --serial FILE`. BUNDLE - is standard input.
 
   --memory SIZE    Memory for an arena, as reported and as used [default: what this machine has free]
   --isa NAME       Kernel variant [default: the fastest of this processor]
-  --repeat N       Runs of every plan; the host takes the median [default: 15]
+  --repeat N       Runs of every plan; the host takes the fastest [default: 15]
   -h, --help       Print this help
 ";
 

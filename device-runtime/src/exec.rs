@@ -12,6 +12,7 @@ pub(crate) use cascade::run_cascade;
 pub use cascade::{Cascade, CascadeError, CascadeExecutor, EarlyAnswer};
 pub use confidence::{Top, top};
 pub use dispatch::run_step;
+pub(crate) use dispatch::value_bytes;
 pub use observe::{NoObserver, Observer, StepReport};
 pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
 

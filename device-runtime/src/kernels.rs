@@ -10,6 +10,7 @@
 mod arm_dsp;
 #[cfg(arm_mve)]
 mod arm_mve;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod check;
@@ -20,6 +21,8 @@ mod elementwise;
 #[cfg(any(neon, target_arch = "x86_64"))]
 mod gather;
 mod isa;
+mod layer_norm;
+mod moves;
 #[cfg(neon)]
 mod neon;
 mod params;
@@ -38,9 +41,13 @@ mod transpose;
 mod vnni;
 mod windows;
 
+pub use attention::{Attention, attention_s8};
 pub use conv::{conv2d_s8, depthwise_s8};
 pub use elementwise::{add_in_place_s8, add_s8, lut_in_place_s8, lut_s8};
 pub use isa::Isa;
+pub use layer_norm::{LAYER_NORM_MAX_CHANNELS, LayerNorm, layer_norm_s8};
+pub(crate) use moves::is_inside;
+pub use moves::{concat_s8, slice_s8};
 pub use params::{Add, Conv2d, Landing, Pool2d, Requant, Shape, ShapeError, Window};
 pub use pool::{avg_pool_s8, max_pool_s8};
 pub use requantize::requantize;

@@ -35,18 +35,39 @@ pub struct BoardProfile {
 
 impl BoardProfile {
     /// Most bytes that [`to_bytes`](Self::to_bytes) writes.
-    pub const MAX_BYTES: usize = 880;
+    pub const MAX_BYTES: usize = 1008;
 
     /// Writes the profile as postcard and returns the bytes used; `None` if `buffer` is too small.
     pub fn to_bytes<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a mut [u8]> {
         postcard::to_slice(self, buffer).ok()
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if it is damaged.
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote, also before there were layer norms and attention, which are then
+    /// [estimated](LatencyModel::estimate); `None` if it is damaged.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        if let Ok(profile) = postcard::from_bytes(bytes) {
+            return Some(profile);
+        }
+        let (first, []) = postcard::take_from_bytes(bytes).ok()? else { return None };
+        let First { ram_bytes, flash_bytes, classes, weight_byte_ps } = first;
+        let mut model = LatencyModel { weight_byte_ps, ..LatencyModel::ZERO };
+        model.classes.iter_mut().zip(classes).for_each(|(class, first)| *class = first);
+        OpClass::ALL.into_iter().skip(FIRST_CLASSES).for_each(|class| model.estimate(class));
+        Some(Self { ram_bytes, flash_bytes, model })
     }
+}
+
+/// Classes of the first layout of a profile.
+const FIRST_CLASSES: usize = 13;
+
+/// The first layout of a profile.
+#[derive(Serialize, Deserialize)]
+struct First {
+    ram_bytes: u32,
+    flash_bytes: u32,
+    classes: [Coefficients; FIRST_CLASSES],
+    weight_byte_ps: u32,
 }
 
 #[cfg(test)]
@@ -60,6 +81,18 @@ mod tests {
         let bytes = profile.to_bytes(&mut buffer).unwrap();
         assert_eq!(BoardProfile::from_bytes(bytes), Some(profile));
         assert_eq!(BoardProfile::from_bytes(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
+    fn a_profile_of_the_first_layout_is_read_and_completed() {
+        let whole = LatencyModel::CORTEX_M4.scaled(7, 1);
+        let classes = std::array::from_fn(|class| whole.classes[class]);
+        let first = First { ram_bytes: 5, flash_bytes: 6, classes, weight_byte_ps: 9 };
+        let mut buffer = [0; BoardProfile::MAX_BYTES];
+        let bytes = postcard::to_slice(&first, &mut buffer).unwrap();
+        let profile = BoardProfile::from_bytes(bytes).unwrap();
+        assert_eq!((profile.ram_bytes, profile.flash_bytes, profile.model.weight_byte_ps), (5, 6, 9));
+        assert_eq!(profile.model.classes, whole.classes);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use self::image::load_image;
 pub use self::parse::Problem;
 pub use self::stages::Grid;
 pub use self::variant::{Variant, VariantError};
-use crate::graph::{self, Graph, ValueId, cost};
+use crate::graph::{self, Graph, ValueId, attention, cost};
 
 /// Name of the file that describes a family, inside its folder.
 pub const FILE_NAME: &str = "family.toml";
@@ -168,11 +168,13 @@ impl Family {
         Self::assemble(config, folder, graphs).map_err(located)
     }
 
-    /// Operations of the anchors that have no int8 form, one line each with anchor, node and operator.
+    /// Operations of the anchors that have no int8 form, one line each with anchor, node and operator. Nodes that make up
+    /// self-attention have one together.
     #[must_use]
     pub fn float_only_nodes(&self) -> Vec<String> {
         let of_anchor = |anchor: &Anchor| {
-            let nodes = anchor.graph.nodes.iter().filter(|node| !node.op.has_int8_form());
+            let graph = attention::join(&anchor.graph);
+            let nodes = graph.nodes.iter().filter(|node| !node.op.has_int8_form());
             nodes.map(|node| format!("{}: {} `{}`", anchor.name, node.op.name(), node.name)).collect::<Vec<_>>()
         };
         self.anchors.iter().flat_map(of_anchor).collect()

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod attention;
 pub mod blocks;
 pub mod cost;
 pub mod cuts;
@@ -18,6 +19,7 @@ pub mod segment;
 mod tests;
 mod weights;
 
+pub use attention::Attention;
 pub use blocks::{StageBlocks, find_blocks};
 pub use cuts::{CutError, find_cuts, resolve_cut};
 pub use forward::{Batch, forward, forward_keep, forward_observe};
@@ -216,6 +218,8 @@ pub enum Op {
     },
     /// A tensor that does not depend on the input (class token, position embedding); has no inputs.
     Constant(Weights),
+    /// Self-attention; never imported, but made of the nodes that are by [`attention::join`].
+    Attention(Attention),
 }
 
 impl Op {
@@ -242,24 +246,22 @@ impl Op {
             Self::Concat { .. } => "concat",
             Self::Mean { .. } => "mean",
             Self::Constant(_) => "constant",
+            Self::Attention(_) => "attention",
         }
     }
 
-    /// Whether the operation can be translated to integer steps of the device runtime.
+    /// Whether the operation can be translated to integer steps of the device runtime, where its shapes allow it. Products of
+    /// activations can as parts of self-attention.
     #[must_use]
     pub fn has_int8_form(&self) -> bool {
-        matches!(
-            self,
-            Self::Conv(_)
-                | Self::Dense(_)
-                | Self::Add
-                | Self::Clip { .. }
-                | Self::MaxPool(_)
-                | Self::AvgPool(_)
-                | Self::Softmax
-                | Self::Reshape
-                | Self::Transpose { .. }
-        )
+        match self {
+            Self::Conv(_) | Self::Dense(_) | Self::Affine(_) | Self::Add | Self::Clip { .. } => true,
+            Self::MaxPool(_) | Self::AvgPool(_) | Self::Mean { .. } | Self::Softmax | Self::LayerNorm { .. } => true,
+            Self::Reshape | Self::Transpose { .. } | Self::Concat { .. } | Self::Constant(_) => true,
+            Self::Unary(_) | Self::Attention(_) => true,
+            Self::Slice { step, .. } => *step == 1,
+            Self::Binary(_) | Self::MatMul { .. } | Self::Gather { .. } => false,
+        }
     }
 
     /// The constants of the operation.
@@ -333,6 +335,12 @@ impl Graph {
     #[must_use]
     pub fn producer(&self, value: ValueId) -> Option<&Node> {
         value.0.checked_sub(1).map(|i| &self.nodes[i])
+    }
+
+    /// Whether a value is a constant tensor.
+    #[must_use]
+    pub fn is_constant(&self, value: ValueId) -> bool {
+        self.producer(value).is_some_and(|node| matches!(node.op, Op::Constant(_)))
     }
 
     /// Elements per sample of a value.

@@ -5,6 +5,7 @@
 //! | [`pieces`] | the parts that shipped plans are made of: anchor segments between neighbouring cuts, stitching layers |
 //! | [`histogram`] | distribution of one tensor's values, and the range chosen from it |
 //! | [`calibrate`] | one pinned quantization per cut, and one per value inside a piece |
+//! | `equalize` | channels that share a range brought to like ranges, in floats |
 //! | [`scale`] | ranges to scales, real factors to fixed-point multipliers |
 //! | [`lower`] | float graph to integer steps |
 //! | [`integer`] | the integer steps with their constants |
@@ -16,6 +17,7 @@
 
 pub mod calibrate;
 mod constants;
+mod equalize;
 mod fuse;
 pub mod histogram;
 pub mod integer;
@@ -23,6 +25,7 @@ pub mod lower;
 pub mod noise;
 pub mod pieces;
 pub mod scale;
+mod tokens;
 
 pub use calibrate::{Calibration, CutRange, Options, calibrate};
 pub use constants::ChannelFault;

@@ -75,12 +75,29 @@ impl Builder {
         at
     }
 
+    /// A layer norm with random gains around 1/2^26 of int8 and small offsets.
+    pub fn layer_norm(&mut self, shape: Shape, landing: Landing) -> Op {
+        let channels = usize::from(shape.c);
+        let table = self.parts.tables.len() as u32;
+        // The normalised value is about 1, and 40 steps of the output make it so.
+        for channel in 0..2 * channels {
+            let random = self.rng.next_u32() as i32 >> 7;
+            self.parts.tables.push(if channel < channels { (40 << 20) + random } else { random });
+        }
+        Op::LayerNorm { shape, table, epsilon: 3, shift: 36, landing }
+    }
+
+    /// The position of random constant values.
+    pub fn values(&mut self, len: usize) -> u32 {
+        let at = self.parts.weights.len() as u32;
+        let values = self.rng.vector(len);
+        self.parts.weights.extend(values);
+        at
+    }
+
     /// The position of a lookup table with random entries.
     pub fn lut_table(&mut self) -> u32 {
-        let at = self.parts.weights.len() as u32;
-        let entries = self.rng.vector(256);
-        self.parts.weights.extend(entries);
-        at
+        self.values(256)
     }
 
     fn constants(

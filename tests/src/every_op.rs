@@ -1,7 +1,7 @@
 //! A bundle of a few kilobytes that holds every operator, optional section and in-place form.
 
 use stitchkit_runtime::bundle::{BundleError, Op};
-use stitchkit_runtime::kernels::{Add, Conv2d, Pool2d, Shape};
+use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Pool2d, Shape};
 
 use crate::builder::{Builder, RECTIFIED, SIGNED, window};
 
@@ -24,8 +24,10 @@ pub fn builder() -> Builder {
     let features = features(&mut b, input);
     let short = Shape::new(3, 3, 4);
     let detour = detour(&mut b, short);
+    let tokens = tokens(&mut b, short);
     let head = head(&mut b, short);
     b.plan("short", &[features, head]);
+    b.plan("tokens", &[features, tokens, head]);
     b.plan("detour", &[features, detour, head]);
     b
 }
@@ -58,6 +60,45 @@ fn detour(b: &mut Builder, shape: Shape) -> u16 {
         ([5, 0], b.conv(geometry, SIGNED, Some(MEAN))),
     ];
     b.block("detour", shape, steps)
+}
+
+/// A transformer's block over the positions and a class token, which is then dropped.
+fn tokens(b: &mut Builder, shape: Shape) -> u16 {
+    let token = |tokens: u16, channels: u16| Shape::new(1, tokens, channels);
+    let dense = |from: Shape, channels: u16, pad_value: i8| Conv2d {
+        input: from,
+        output: Shape { c: channels, ..from },
+        window: window(1, 1, 0),
+        groups: 1,
+        pad_value,
+    };
+    let all = token(10, 4);
+    let attention = Attention {
+        input: token(10, 12),
+        heads: 2,
+        key_features: 2,
+        value_features: 2,
+        first: [0, 4, 8],
+        pitch: [2; 3],
+        score_multiplier: 100_000,
+        multiplier: 1 << 30,
+        shift: 30,
+        landing: SIGNED,
+    };
+    let (class, positions) = (b.values(4), b.values(40));
+    let steps = vec![
+        ([0, 0], Op::Concat { input: token(9, 4), before: 1, after: 0, constants: class }),
+        ([1, 0], Op::AddConstant { shape: all, add: MEAN, constants: positions }),
+        ([2, 0], b.layer_norm(all, SIGNED)),
+        ([3, 0], b.conv(dense(all, 12, 0), SIGNED, None)),
+        ([4, 0], Op::Attention(attention)),
+        ([5, 2], b.conv(dense(all, 4, 0), SIGNED, Some(MEAN))),
+        ([6, 0], Op::Slice { input: all, first: [0, 1, 0], output: token(9, 4) }),
+        ([7, 0], Op::AddConstant { shape: token(9, 4), add: MEAN, constants: positions }),
+        // The block's input stays alive to the end, so that damaged steps that read it read the same everywhere.
+        ([8, 0], b.conv(dense(token(9, 4), 4, 0), RECTIFIED, Some(MEAN))),
+    ];
+    b.block("tokens", shape, steps)
 }
 
 /// Mean, fully connected layer, softmax.

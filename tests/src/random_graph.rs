@@ -1,7 +1,7 @@
 //! Bundles with random graphs: every operator, odd extents, groups, strides, dilation.
 
 use stitchkit_runtime::bundle::{BundleError, Op};
-use stitchkit_runtime::kernels::{Add, Conv2d, Pool2d, Shape, Window};
+use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Pool2d, Shape, Window};
 
 use crate::Rng;
 use crate::builder::{Builder, RECTIFIED, SIGNED};
@@ -42,7 +42,7 @@ fn block(b: &mut Builder, rng: &mut Rng, input: Shape, extents: Extents) -> (u16
     let mut steps = Vec::new();
     for _ in 0..below(rng, 4) {
         let last = [steps.len() as u8, 0];
-        let kinds = if extents == Extents::Kept { 5 } else { 9 };
+        let kinds = if extents == Extents::Kept { 7 } else { 14 };
         let op = match below(rng, kinds) {
             1 => convolution(b, rng, shape, shape, None),
             2 => depthwise(b, rng, shape, shape),
@@ -57,8 +57,17 @@ fn block(b: &mut Builder, rng: &mut Rng, input: Shape, extents: Extents) -> (u16
                 steps.push(([last[0] + 1, last[0]], Op::Add { shape, add: MEAN }));
                 continue;
             }
-            6 => Op::Transpose { input: shape, perm: [1, 2, 0] },
-            7 => {
+            6 => b.layer_norm(shape, SIGNED),
+            7 => Op::AddConstant { shape, add: MEAN, constants: b.values(shape.len()) },
+            8 => attention(rng, shape),
+            9 => concat(b, rng, shape),
+            10 => {
+                let output = Shape::new(below(rng, shape.h), below(rng, shape.w), below(rng, shape.c));
+                let first = [shape.h - output.h, shape.w - output.w, shape.c - output.c];
+                Op::Slice { input: shape, first: first.map(|most| below(rng, most + 1) - 1), output }
+            }
+            11 => Op::Transpose { input: shape, perm: [1, 2, 0] },
+            12 => {
                 let output = Shape::new(shape.h.div_ceil(2), shape.w.div_ceil(2), shape.c);
                 let window = Window { kernel: [2, 2], stride: [2, 2], pad: [0, 0], dilation: [1, 1] };
                 Op::MaxPool(Pool2d { input: shape, output, window })
@@ -74,6 +83,38 @@ fn block(b: &mut Builder, rng: &mut Rng, input: Shape, extents: Extents) -> (u16
         steps.push((last, op));
     }
     (b.block("random", input, steps), shape)
+}
+
+/// Attention whose queries, keys and values may lie anywhere in the channels, also over each other.
+fn attention(rng: &mut Rng, input: Shape) -> Op {
+    let features = [below(rng, input.c), below(rng, input.c)];
+    let heads = below(rng, 3);
+    let mut place = |features: u16| {
+        let room = input.c - features;
+        let pitch = if heads == 1 { 0 } else { below(rng, room / (heads - 1) + 1) - 1 };
+        (below(rng, room - pitch * (heads - 1) + 1) - 1, pitch)
+    };
+    let parts = [place(features[0]), place(features[0]), place(features[1])];
+    Op::Attention(Attention {
+        input,
+        heads,
+        key_features: features[0],
+        value_features: features[1],
+        first: parts.map(|(first, _)| first),
+        pitch: parts.map(|(_, pitch)| pitch),
+        score_multiplier: rng.next_u32() >> 14,
+        multiplier: 1 << 30,
+        shift: 30,
+        landing: SIGNED,
+    })
+}
+
+/// Constant tokens around the positions, taken for tokens of a sequence.
+fn concat(b: &mut Builder, rng: &mut Rng, shape: Shape) -> Op {
+    let input = Shape::new(1, shape.h * shape.w, shape.c);
+    let (before, after) = (below(rng, 3) - 1, below(rng, 3) - 1);
+    let constants = b.values(usize::from(before + after) * usize::from(shape.c));
+    Op::Concat { input, before, after, constants }
 }
 
 /// A convolution from `input` to `output` extents, whose windows may reach outside the input on every side.

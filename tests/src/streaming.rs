@@ -175,6 +175,12 @@ pub fn own_bytes(file: &[u8], bundle: &Bundle<'_>, plan: &Plan<'_>) -> Vec<u8> {
             }
             Op::Lut { table, .. } => add(weights + table as usize, 256),
             Op::Softmax { table, .. } => add(tables + 4 * table as usize, 1024),
+            Op::LayerNorm { shape, table, .. } => add(tables + 4 * table as usize, 8 * usize::from(shape.c)),
+            Op::AddConstant { shape, constants, .. } => add(weights + constants as usize, shape.len()),
+            Op::Concat { input, before, after, constants } => {
+                let tokens = usize::from(before) + usize::from(after);
+                add(weights + constants as usize, tokens * usize::from(input.c));
+            }
             _ => {}
         }
     }

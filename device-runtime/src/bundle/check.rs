@@ -5,7 +5,9 @@ use core::ops::Range;
 use super::layout::SectionId;
 use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
 use super::{Bundle, BundleError, PlacedStep, PlanFault, StepFault};
-use crate::kernels::{Add, Conv2d, Landing, Pool2d, Requant, Shape, Window};
+use crate::kernels::{
+    Add, Attention, Conv2d, LAYER_NORM_MAX_CHANNELS, Landing, Pool2d, Requant, Shape, Window, is_inside,
+};
 
 /// Largest tensor, in bytes: offsets and lengths stay inside 31 bits.
 const MAX_TENSOR_BYTES: u64 = 1 << 31;
@@ -13,6 +15,10 @@ const MAX_TENSOR_BYTES: u64 = 1 << 31;
 const MULTIPLIERS: Range<i32> = 1 << 30..i32::MAX;
 /// Shifts that leave a 64-bit product meaningful.
 const SHIFTS: Range<u8> = 1..63;
+/// Shifts of a layer norm: below 16 its offsets would be fractions.
+const NORM_SHIFTS: Range<u8> = 16..63;
+/// What a layer norm adds to its variance stays below this, so that their sum fits 64 bits.
+const EPSILONS: u64 = 1 << 62;
 /// Largest entry of a softmax table.
 const SOFTMAX_ONE: i32 = 1 << 16;
 
@@ -90,7 +96,35 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
             let all_axes = (0..3).all(|axis| perm.contains(&axis));
             ensure(all_axes, StepFault::Geometry)
         }
+        Op::LayerNorm { shape, table, epsilon, shift, landing } => {
+            ensure(shape.c <= LAYER_NORM_MAX_CHANNELS, StepFault::Geometry)?;
+            ensure(bundle.extents.have_table(*table, 2 * usize::from(shape.c)), StepFault::Constants)?;
+            ensure(*epsilon < EPSILONS && NORM_SHIFTS.contains(shift), StepFault::Arithmetic)?;
+            check_landing(landing)
+        }
+        Op::Attention(attention) => check_attention(attention),
+        Op::AddConstant { shape, add, constants } => {
+            ensure(bundle.extents.have_weights(*constants, shape.len()), StepFault::Constants)?;
+            check_add(add)
+        }
+        Op::Concat { input, before, after, constants } => {
+            ensure(input.h == 1, StepFault::Geometry)?;
+            let tokens = usize::from(*before) + usize::from(*after);
+            ensure(bundle.extents.have_weights(*constants, tokens * usize::from(input.c)), StepFault::Constants)
+        }
+        Op::Slice { input, first, output } => ensure(is_inside(*input, *first, *output), StepFault::Geometry),
     }
+}
+
+fn check_attention(attention: &Attention) -> Result<(), StepFault> {
+    ensure(attention.is_possible(), StepFault::Geometry)?;
+    ensure(
+        attention.score_multiplier <= Attention::MAX_SCORE_MULTIPLIER
+            && is_multiplier(attention.multiplier)
+            && (1..=Attention::MAX_SHIFT).contains(&attention.shift),
+        StepFault::Arithmetic,
+    )?;
+    check_landing(&attention.landing)
 }
 
 fn check_conv(geometry: &Conv2d) -> Result<(), StepFault> {
@@ -181,8 +215,9 @@ fn check_block(bundle: &Bundle<'_>, index: u16, block: &Block<'_>) -> Result<(),
         let step = step_at(at).ok_or(wrong)?;
         let [first, second] = step.inputs;
         let known = |value: u8| u16::from(value) <= at;
-        let fits_first = known(first) && shape_of(first) == Some(step.op.input());
-        let fits_second = step.op.arity() < 2 || (known(second) && shape_of(second) == Some(step.op.output()));
+        let holds = |value: u8, shape: Shape| shape_of(value).map(Shape::elements) == Some(shape.elements());
+        let fits_first = known(first) && holds(first, step.op.input());
+        let fits_second = step.op.arity() < 2 || (known(second) && holds(second, step.op.output()));
         if !fits_first || !fits_second {
             let index = block.first_step.saturating_add(at);
             return Err(BundleError::Step { index, fault: StepFault::Input });

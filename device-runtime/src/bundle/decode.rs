@@ -4,7 +4,7 @@
 //! tests compare the two.
 
 use super::records::{Block, ChannelTables, Meta, Op, Plan, Quant, Step};
-use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+use crate::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
 
 /// A record of a bundle.
 pub(super) trait Record<'a>: Sized {
@@ -207,6 +207,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn triple(&mut self) -> [u16; 3] {
+        [self.short(), self.short(), self.short()]
+    }
+
+    #[inline(never)]
+    fn attention(&mut self) -> Attention {
+        Attention {
+            input: self.shape(),
+            heads: self.short(),
+            key_features: self.short(),
+            value_features: self.short(),
+            first: self.triple(),
+            pitch: self.triple(),
+            score_multiplier: self.word(),
+            multiplier: self.signed(),
+            shift: self.byte(),
+            landing: self.landing(),
+        }
+    }
+
     fn op(&mut self) -> Op {
         match self.word() {
             kind @ 0..=1 => {
@@ -229,6 +249,17 @@ impl<'a> Reader<'a> {
             5 => Op::Lut { shape: self.shape(), table: self.word() },
             6 => Op::Softmax { shape: self.shape(), table: self.word() },
             7 => Op::Transpose { input: self.shape(), perm: [self.byte(), self.byte(), self.byte()] },
+            8 => Op::LayerNorm {
+                shape: self.shape(),
+                table: self.word(),
+                epsilon: self.long(),
+                shift: self.byte(),
+                landing: self.landing(),
+            },
+            9 => Op::Attention(self.attention()),
+            10 => Op::AddConstant { shape: self.shape(), add: self.add(), constants: self.word() },
+            11 => Op::Concat { input: self.shape(), before: self.short(), after: self.short(), constants: self.word() },
+            12 => Op::Slice { input: self.shape(), first: self.triple(), output: self.shape() },
             _ => {
                 self.fault();
                 Op::default()

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
+use crate::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
 /// Scale and zero point of an int8 tensor: `real = scale * (q - zero_point)`.
 ///
@@ -131,6 +131,50 @@ pub enum Op {
         /// Permutation of 0, 1, 2.
         perm: [u8; 3],
     },
+    /// Layer norm over the channels of each position.
+    LayerNorm {
+        /// Extents of input and output.
+        shape: Shape,
+        /// Index in `TABL` of the gains, one per channel; the offsets follow.
+        table: u32,
+        /// Added to the scaled variance.
+        epsilon: u64,
+        /// Right shift.
+        shift: u8,
+        /// Zero point and clamp.
+        landing: Landing,
+    },
+    /// Multi-head self-attention over queries, keys and values side by side in one tensor.
+    Attention(Attention),
+    /// Addition of constants; may run in place.
+    AddConstant {
+        /// Extents of input and output.
+        shape: Shape,
+        /// Multipliers, offset, shift, clamp; the constants are the second operand.
+        add: Add,
+        /// Offset in `WGHT` of the constants, as many as the shape has elements.
+        constants: u32,
+    },
+    /// Constant tokens before and after those of the input, which has one row.
+    Concat {
+        /// Extents of the input; one row.
+        input: Shape,
+        /// Tokens before it.
+        before: u16,
+        /// Tokens after it.
+        after: u16,
+        /// Offset in `WGHT` of the constant tokens.
+        constants: u32,
+    },
+    /// Part of a tensor.
+    Slice {
+        /// Extents of the input.
+        input: Shape,
+        /// Where the part starts: row, column, channel.
+        first: [u16; 3],
+        /// Extents of the part.
+        output: Shape,
+    },
 }
 
 impl Default for Op {
@@ -153,6 +197,11 @@ impl Op {
             Self::Lut { .. } => "lut",
             Self::Softmax { .. } => "softmax",
             Self::Transpose { .. } => "transpose",
+            Self::LayerNorm { .. } => "layernorm",
+            Self::Attention(_) => "attention",
+            Self::AddConstant { .. } => "addconstant",
+            Self::Concat { .. } => "concat",
+            Self::Slice { .. } => "slice",
         }
     }
 
@@ -163,17 +212,27 @@ impl Op {
             Self::Conv2d { geometry, .. } | Self::Depthwise { geometry, .. } => geometry.input,
             Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.input,
             Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
-            Self::Transpose { input, .. } => *input,
+            Self::LayerNorm { shape, .. } | Self::AddConstant { shape, .. } => *shape,
+            Self::Transpose { input, .. } | Self::Concat { input, .. } | Self::Slice { input, .. } => *input,
+            Self::Attention(attention) => attention.input,
         }
     }
 
-    /// Extents of the output. A transpose with an impossible permutation has the empty shape.
+    /// Extents of the output. A transpose with an impossible permutation or a concatenation of too many tokens has the
+    /// empty shape.
     #[must_use]
     pub fn output(&self) -> Shape {
         match self {
             Self::Conv2d { geometry, .. } | Self::Depthwise { geometry, .. } => geometry.output,
             Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.output,
             Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
+            Self::LayerNorm { shape, .. } | Self::AddConstant { shape, .. } => *shape,
+            Self::Attention(attention) => attention.output(),
+            Self::Concat { input, before, after, .. } => {
+                let tokens = before.checked_add(*after).and_then(|constant| constant.checked_add(input.w));
+                Shape::new(input.h, tokens.unwrap_or(0), input.c)
+            }
+            Self::Slice { output, .. } => *output,
             Self::Transpose { input, perm } => {
                 let axes = [input.h, input.w, input.c];
                 let axis = |i: usize| axes.get(usize::from(perm[i])).copied().unwrap_or(0);
@@ -196,6 +255,7 @@ impl Op {
     pub const fn scratch_bytes(&self) -> usize {
         match self {
             Self::Conv2d { geometry, .. } => geometry.scratch_bytes(),
+            Self::Attention(attention) => attention.scratch_bytes(),
             _ => 0,
         }
     }
@@ -205,12 +265,12 @@ impl Op {
     pub const fn in_place(&self) -> InPlace {
         match self {
             Self::Conv2d { residual: Some(_), .. } | Self::Depthwise { residual: Some(_), .. } => InPlace::SecondInput,
-            Self::Add { .. } | Self::Lut { .. } => InPlace::FirstInputIfWanted,
+            Self::Add { .. } | Self::Lut { .. } | Self::AddConstant { .. } => InPlace::FirstInputIfWanted,
             _ => InPlace::Never,
         }
     }
 
-    /// Multiply-accumulates, padded taps included; 0 for everything but convolutions.
+    /// Multiply-accumulates, padded taps included; 0 for everything but convolutions and attention.
     #[must_use]
     pub const fn macs(&self) -> u64 {
         match self {
@@ -218,6 +278,7 @@ impl Op {
             Self::Depthwise { geometry, .. } => {
                 geometry.output.elements() * geometry.window.kernel[0] as u64 * geometry.window.kernel[1] as u64
             }
+            Self::Attention(attention) => attention.macs(),
             _ => 0,
         }
     }

@@ -4,8 +4,8 @@ use core::ops::Range;
 
 use crate::bundle::{Bundle, Op, PlacedStep};
 use crate::kernels::{
-    Conv2d, Isa, Requant, ShapeError, add_in_place_s8, add_s8, avg_pool_s8, conv2d_s8, depthwise_s8, lut_in_place_s8,
-    lut_s8, max_pool_s8, softmax_s8, transpose_s8,
+    Conv2d, Isa, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8, concat_s8,
+    conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8, transpose_s8,
 };
 
 /// What a step reads besides activations, wherever it lies.
@@ -19,6 +19,10 @@ pub(super) enum Constants<'a> {
     Lut(&'a [i8]),
     /// 256 exponentials of a softmax.
     Exponentials(&'a [i32]),
+    /// Gains, then offsets, of a layer norm.
+    Norm(&'a [i32]),
+    /// What is added to a tensor or put around it.
+    Values(&'a [i8]),
 }
 
 /// Entries of a lookup table and of a softmax table.
@@ -40,8 +44,23 @@ impl<'a> Constants<'a> {
             Op::Softmax { table, .. } => {
                 bundle.table_at(*table, TABLE_ENTRIES).map(Self::Exponentials).ok_or(ShapeError::Table)
             }
+            Op::LayerNorm { shape, table, .. } => {
+                bundle.table_at(*table, 2 * usize::from(shape.c)).map(Self::Norm).ok_or(ShapeError::Table)
+            }
+            Op::AddConstant { constants, .. } | Op::Concat { constants, .. } => {
+                bundle.weights_at(*constants, value_bytes(op)).map(Self::Values).ok_or(ShapeError::Weights)
+            }
             _ => Ok(Self::None),
         }
+    }
+}
+
+/// Bytes of the constants that are added to a tensor or put around it.
+pub(crate) const fn value_bytes(op: &Op) -> usize {
+    match op {
+        Op::AddConstant { shape, .. } => shape.len(),
+        Op::Concat { input, before, after, .. } => (*before as usize + *after as usize) * input.c as usize,
+        _ => 0,
     }
 }
 
@@ -114,6 +133,32 @@ pub(super) fn run_with(
         (Op::Transpose { input: shape, perm }, _) => {
             let [input, output] = split(arena, [first, output])?;
             transpose_s8(*shape, *perm, input, output)
+        }
+        (Op::LayerNorm { shape, epsilon, shift, landing, .. }, Constants::Norm(table)) => {
+            let [input, output] = split(arena, [first, output])?;
+            let (gain, offset) = table.split_at_checked(usize::from(shape.c)).ok_or(ShapeError::Table)?;
+            let norm = LayerNorm { gain, offset, epsilon: *epsilon, shift: *shift, landing: *landing };
+            layer_norm_s8(*shape, &norm, input, output)
+        }
+        (Op::Attention(attention), _) => {
+            let [input, scratch, output] = split(arena, [first, placed.scratch.clone(), output])?;
+            attention_s8(isa, attention, input, bytemuck::cast_slice_mut(scratch), output)
+        }
+        (Op::AddConstant { add, .. }, Constants::Values(values)) if output == first => {
+            add_in_place_s8(isa, add, arena.get_mut(output).ok_or(ShapeError::Output)?, values)
+        }
+        (Op::AddConstant { add, .. }, Constants::Values(values)) => {
+            let [input, output] = split(arena, [first, output])?;
+            add_s8(isa, add, input, values, output)
+        }
+        (Op::Concat { input: shape, before, .. }, Constants::Values(values)) => {
+            let [input, output] = split(arena, [first, output])?;
+            concat_s8(usize::from(*before) * usize::from(shape.c), values, input, output)
+        }
+        (Op::LayerNorm { .. } | Op::AddConstant { .. } | Op::Concat { .. }, _) => Err(ShapeError::Table),
+        (Op::Slice { input: shape, first: start, output: part }, _) => {
+            let [input, output] = split(arena, [first, output])?;
+            slice_s8(*shape, *start, *part, input, output)
         }
     }
 }

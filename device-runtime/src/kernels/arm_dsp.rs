@@ -15,6 +15,7 @@ macro_rules! dsp_instructions {
     };
 }
 
+mod attention;
 mod columns;
 mod conv;
 mod depthwise;
@@ -25,6 +26,7 @@ mod pack;
 mod pool;
 mod rows;
 
+pub use attention::attention;
 pub use conv::conv2d;
 pub use depthwise::depthwise;
 pub use pool::sum_row;

@@ -3,6 +3,10 @@
 //! Convolution widens two windows to 16 bits in scratch and multiplies them with four filters at a time; sums stay in
 //! 32 bits and are exact.
 
+mod attention;
+
+pub use attention::attention;
+
 use core::arch::x86_64::*;
 
 use super::columns::{Run, for_each_run};

@@ -3,8 +3,10 @@
 //! The functions expect arguments that the public operators have checked; other arguments give unspecified bytes, never
 //! a panic.
 
+mod attention;
 mod conv;
 
+pub(super) use attention::attention;
 #[cfg(any(arm_dsp, neon, portable, target_arch = "x86_64"))]
 pub(super) use conv::depthwise_sum;
 pub(super) use conv::{conv2d, depthwise};

@@ -166,6 +166,14 @@ impl LatencyModel {
         &mut self.classes[class as usize]
     }
 
+    /// Sets a class that was not measured to that of a Cortex-M4, at the speed at which this board sums up: for models that
+    /// are older than the class.
+    pub fn estimate(&mut self, class: OpClass) {
+        let speed = |model: &Self| model.class(OpClass::Add).output_ps;
+        let prior = Self::CORTEX_M4.scaled(u64::from(speed(self)), u64::from(speed(&Self::CORTEX_M4)));
+        *self.class_mut(class) = *prior.class(class);
+    }
+
     /// Every coefficient times `numerator / denominator`, rounded and saturating: the same board at another clock.
     #[must_use]
     pub fn scaled(&self, numerator: u64, denominator: u64) -> Self {

@@ -6,8 +6,9 @@ use core::fmt;
 use crate::board::{Clock, ClockError, check_clock};
 use crate::bundle::{ChannelTables, Op};
 use crate::kernels::{
-    Add, Conv2d, Isa, Landing, Pool2d, Requant, Shape, ShapeError, Window, add_in_place_s8, avg_pool_s8, conv2d_s8,
-    depthwise_s8, lut_in_place_s8, max_pool_s8, softmax_s8, transpose_s8,
+    Add, Attention, Conv2d, Isa, Landing, LayerNorm, Pool2d, Requant, Shape, ShapeError, Window, add_in_place_s8,
+    attention_s8, avg_pool_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, max_pool_s8, softmax_s8,
+    transpose_s8,
 };
 
 use super::fit::{FitOptions, Sample};
@@ -100,8 +101,28 @@ const fn average(geometry: Pool2d) -> Op {
     Op::AvgPool { geometry, input_zero_point: 0, multiplier: 1 << 30, shift: 34, landing: WIDE }
 }
 
+const fn norm(shape: Shape) -> Op {
+    Op::LayerNorm { shape, table: 0, epsilon: 0, shift: 36, landing: WIDE }
+}
+
+const fn attention(tokens: u16, heads: u16, features: u16) -> Op {
+    let all = heads * features;
+    Op::Attention(Attention {
+        input: Shape::new(1, tokens, 3 * all),
+        heads,
+        key_features: features,
+        value_features: features,
+        first: [0, all, 2 * all],
+        pitch: [features; 3],
+        score_multiplier: 1 << 18,
+        multiplier: 1 << 30,
+        shift: 30,
+        landing: WIDE,
+    })
+}
+
 /// What is timed. Within a class the shapes differ in what dominates: many taps, many outputs, many borders, one call.
-const STEPS: [Op; 32] = [
+const STEPS: [Op; 36] = [
     conv([1, 1, 256], [1, 1, 16], Window::POINT, 1, None),
     conv([8, 8, 16], [8, 8, 8], Window::POINT, 1, None),
     conv([4, 4, 64], [4, 4, 32], Window::POINT, 1, Some(SUM)),
@@ -134,6 +155,10 @@ const STEPS: [Op; 32] = [
     Op::Softmax { shape: Shape::new(4, 4, 16), table: 0 },
     Op::Transpose { input: Shape::new(8, 8, 16), perm: [1, 0, 2] },
     Op::Transpose { input: Shape::new(8, 8, 16), perm: [2, 0, 1] },
+    norm(Shape::new(1, 24, 32)),
+    norm(Shape::new(8, 8, 16)),
+    attention(10, 4, 8),
+    attention(24, 1, 12),
 ];
 
 /// Measures every class of step with the kernels of `isa` and returns the model that explains the measurements.
@@ -252,6 +277,14 @@ fn run(isa: Isa, op: &Op, weights: &[i8], memory: &mut [u8]) -> Result<(), Shape
         Op::Lut { .. } => lut_in_place_s8(weights, output),
         Op::Softmax { shape, .. } => softmax_s8(*shape, &EXPONENTIALS, input, output),
         Op::Transpose { input: shape, perm } => transpose_s8(*shape, *perm, input, output),
+        Op::LayerNorm { shape, epsilon, shift, landing, .. } => {
+            let norm =
+                LayerNorm { gain: &MULTIPLIER, offset: &BIAS, epsilon: *epsilon, shift: *shift, landing: *landing };
+            layer_norm_s8(*shape, &norm, input, output)
+        }
+        Op::Attention(attention) => attention_s8(isa, attention, input, scratch, output),
+        // Timed as additions and copies.
+        Op::AddConstant { .. } | Op::Concat { .. } | Op::Slice { .. } => Err(ShapeError::Geometry),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The features of a step that its latency depends on.
 
 use crate::bundle::Op;
+use crate::exec::value_bytes;
 use crate::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
 
 use super::model::Coefficients;
@@ -34,13 +35,17 @@ pub enum OpClass {
     Lut,
     /// Softmax.
     Softmax,
-    /// Copies in another order.
+    /// Copies in another order or place.
     Transpose,
+    /// Layer norms.
+    LayerNorm,
+    /// Attention.
+    Attention,
 }
 
 impl OpClass {
     /// Number of classes.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 15;
 
     /// Every class, in order of index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -57,6 +62,8 @@ impl OpClass {
         Self::Lut,
         Self::Softmax,
         Self::Transpose,
+        Self::LayerNorm,
+        Self::Attention,
     ];
 
     /// Name in files and tables.
@@ -76,6 +83,8 @@ impl OpClass {
             Self::Lut => "lut",
             Self::Softmax => "softmax",
             Self::Transpose => "transpose",
+            Self::LayerNorm => "layer-norm",
+            Self::Attention => "attention",
         }
     }
 }
@@ -85,7 +94,7 @@ impl OpClass {
 pub struct Work {
     /// Which coefficients apply.
     pub class: OpClass,
-    /// Multiply-accumulates of convolutions, window taps of pools.
+    /// Multiply-accumulates of convolutions and attention, window taps of pools.
     pub taps: u64,
     /// Of a convolution, taps over a multiple of four in each window and filter.
     pub rest_taps: u64,
@@ -101,12 +110,13 @@ pub struct Work {
     /// Outputs of a convolution without one that are clamped to less than int8.
     pub clamped_outputs: u64,
     /// Input values gathered for the windows of a convolution, values of the rows that a depthwise 3x3 convolution reads,
-    /// taps visited by a pool or another depthwise convolution, rows copied by a transpose.
+    /// taps visited by a pool or another depthwise convolution, rows copied by a transpose, scores of attention.
     pub gathered: u64,
     /// Stretches of adjacent input values under the windows; of a depthwise convolution per four channels, and of a 3x3
     /// one per row of outputs instead of per window.
     pub rows: u64,
-    /// Windows, per group; of a depthwise convolution per four channels, of a 3x3 one per sixteen; positions of a softmax.
+    /// Windows, per group; of a depthwise convolution per four channels, of a 3x3 one per sixteen; positions of a softmax or
+    /// layer norm; queries of all heads.
     pub windows: u64,
     /// Windows that reach over the border, per group or per four channels.
     pub clipped_windows: u64,
@@ -140,6 +150,21 @@ impl Work {
                 let inner = axes.get(usize::from(perm[2])).copied().unwrap_or(1).max(1);
                 Self { gathered: none.outputs / inner, ..none }
             }
+            Op::LayerNorm { shape, .. } => Self {
+                class: OpClass::LayerNorm,
+                windows: shape.positions() as u64,
+                weight_bytes: 8 * u64::from(shape.c),
+                ..none
+            },
+            Op::Attention(attention) => {
+                let tokens = attention.tokens() as u64;
+                let queries = tokens * u64::from(attention.heads);
+                let scores = queries.saturating_mul(tokens);
+                Self { class: OpClass::Attention, taps: op.macs(), gathered: scores, windows: queries, ..none }
+            }
+            Op::AddConstant { .. } => Self { class: OpClass::Add, weight_bytes: none.outputs, ..none },
+            Op::Concat { .. } => Self { gathered: 3, weight_bytes: value_bytes(op) as u64, ..none },
+            Op::Slice { output, .. } => Self { gathered: output.positions() as u64, ..none },
         }
     }
 

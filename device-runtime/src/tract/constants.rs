@@ -5,9 +5,11 @@ use core::ops::Range;
 
 use super::SharedBytes;
 use crate::bundle::{Bundle, ChannelTables, Op, Step};
+use crate::exec::value_bytes;
 use crate::kernels::{
-    Conv2d, Isa, Landing, Requant, ShapeError, add_in_place_s8, add_s8, avg_pool_s8, conv2d_s8, depthwise_s8,
-    lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8, transpose_s8,
+    Conv2d, Isa, Landing, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8,
+    concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8,
+    transpose_s8,
 };
 
 /// What a step computes, the bytes its constants lie in, and where.
@@ -49,7 +51,14 @@ impl PreparedStep {
             }
             Op::Lut { table, .. } => found.weights = position(whole, bundle.weights_at(*table, 256)?)?,
             Op::Softmax { table, .. } => found.words = position(whole, bundle.table_at(*table, 256)?)?,
+            Op::LayerNorm { shape, table, .. } => {
+                found.words = position(whole, bundle.table_at(*table, 2 * usize::from(shape.c))?)?;
+            }
+            Op::AddConstant { constants, .. } | Op::Concat { constants, .. } => {
+                found.weights = position(whole, bundle.weights_at(*constants, value_bytes(&step.op))?)?;
+            }
             Op::Add { .. } | Op::MaxPool(_) | Op::AvgPool { .. } | Op::Transpose { .. } => {}
+            Op::Attention(_) | Op::Slice { .. } => {}
         }
         Some(found)
     }
@@ -109,6 +118,24 @@ impl PreparedStep {
             (Op::Lut { .. }, []) => lut_in_place_s8(self.weights()?, output),
             (Op::Softmax { shape, .. }, [input]) => softmax_s8(*shape, self.words(&self.words)?, input, output),
             (Op::Transpose { input: shape, perm }, [input]) => transpose_s8(*shape, *perm, input, output),
+            (Op::LayerNorm { shape, epsilon, shift, landing, .. }, [input]) => {
+                let table = self.words(&self.words)?;
+                let (gain, offset) = table.split_at_checked(usize::from(shape.c)).ok_or(ShapeError::Table)?;
+                let norm = LayerNorm { gain, offset, epsilon: *epsilon, shift: *shift, landing: *landing };
+                layer_norm_s8(*shape, &norm, input, output)
+            }
+            (Op::Attention(attention), [input]) => {
+                let mut words = vec![0u32; attention.scratch_bytes().div_ceil(size_of::<u32>())];
+                attention_s8(isa, attention, input, bytemuck::cast_slice_mut(&mut words), output)
+            }
+            (Op::AddConstant { add, .. }, [input]) => add_s8(isa, add, input, self.weights()?, output),
+            (Op::AddConstant { add, .. }, []) => add_in_place_s8(isa, add, output, self.weights()?),
+            (Op::Concat { input: shape, before, .. }, [input]) => {
+                concat_s8(usize::from(*before) * usize::from(shape.c), self.weights()?, input, output)
+            }
+            (Op::Slice { input: shape, first, output: part }, [input]) => {
+                slice_s8(*shape, *first, *part, input, output)
+            }
             _ => Err(ShapeError::SecondInput),
         }
     }

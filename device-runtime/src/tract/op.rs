@@ -90,7 +90,13 @@ impl TypedOp for StepOp {
                 let axis = |&i: &u8| ['h', 'w', 'c'].get(usize::from(i)).copied();
                 format!("hwc->{}", perm.iter().filter_map(axis).collect::<String>())
             }
-            bundle::Op::Conv2d { .. } | bundle::Op::Depthwise { .. } => {
+            bundle::Op::LayerNorm { .. } => "hwa->hwc".into(),
+            bundle::Op::Conv2d { .. }
+            | bundle::Op::Depthwise { .. }
+            | bundle::Op::Attention(_)
+            | bundle::Op::AddConstant { .. }
+            | bundle::Op::Concat { .. }
+            | bundle::Op::Slice { .. } => {
                 return AxesMapping::disconnected(inputs, outputs);
             }
         };
@@ -102,14 +108,20 @@ impl TypedOp for StepOp {
         let elements = op.output().elements();
         let i8 = i8::datum_type();
         let operations = match op {
-            bundle::Op::Conv2d { .. } | bundle::Op::Depthwise { .. } => (Cost::FMA(i8), op.macs()),
-            bundle::Op::Add { .. } => (Cost::FMA(i8), 2 * elements),
+            bundle::Op::Conv2d { .. } | bundle::Op::Depthwise { .. } | bundle::Op::Attention(_) => {
+                (Cost::FMA(i8), op.macs())
+            }
+            bundle::Op::Add { .. } | bundle::Op::AddConstant { .. } => (Cost::FMA(i8), 2 * elements),
+            bundle::Op::LayerNorm { .. } => (Cost::FMA(i8), 3 * elements),
             bundle::Op::MaxPool(pool) | bundle::Op::AvgPool { geometry: pool, .. } => {
                 let [rows, columns] = pool.window.kernel.map(u64::from);
                 (Cost::FMA(i8), elements * rows * columns)
             }
             bundle::Op::Softmax { .. } => (Cost::Div(i8), elements),
-            bundle::Op::Lut { .. } | bundle::Op::Transpose { .. } => (Cost::Custom(true, op.name().into()), elements),
+            bundle::Op::Lut { .. }
+            | bundle::Op::Transpose { .. }
+            | bundle::Op::Concat { .. }
+            | bundle::Op::Slice { .. } => (Cost::Custom(true, op.name().into()), elements),
         };
         Ok(tvec!(
             (operations.0, operations.1.to_dim()),

@@ -9,6 +9,8 @@ use toml::{Table, Value};
 
 use super::{Board, BoardLimits, HeldOut, Method, Origin};
 
+/// Classes that board files may lack because they came later; they are estimated.
+const LATER: [OpClass; 2] = [OpClass::LayerNorm, OpClass::Attention];
 /// The only value of `schema` this version reads.
 const SCHEMA: i64 = 1;
 
@@ -122,14 +124,17 @@ impl Check {
     fn model(&mut self, latency: Option<Table>) -> LatencyModel {
         let mut latency = latency.unwrap_or_default();
         let mut model = LatencyModel::ZERO;
+        let mut missing = Vec::new();
         for class in OpClass::ALL {
             match latency.remove(class.name()) {
                 Some(Value::Table(table)) => *model.class_mut(class) = self.coefficients(class, table),
+                None if LATER.contains(&class) => missing.push(class),
                 _ => self.0.push(format!("table `latency.{}` is missing", class.name())),
             }
         }
         model.weight_byte_ps = self.ps("latency.weight_byte_ps", latency.remove("weight_byte_ps"));
         self.0.extend(latency.keys().map(|key| format!("unknown key `latency.{key}`")));
+        missing.into_iter().for_each(|class| model.estimate(class));
         model
     }
 

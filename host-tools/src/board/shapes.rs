@@ -6,7 +6,7 @@
 
 use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, PlanParts, write};
 use stitchkit_runtime::bundle::{BundleError, ChannelTables, InPlace, Op, Placement, Quant, Step};
-use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
 
 /// Elements of the bundle's input; every block gives them another shape.
 const INPUT: u16 = 1536;
@@ -154,6 +154,10 @@ fn steps(input: Shape, made: Option<Made>) -> Vec<Step> {
     }
     list.everywhere();
     list.elementwise();
+    list.norm();
+    for heads in [1, 2, 4] {
+        list.attention(heads);
+    }
     list.push([list.from, 0], conv(input, Shape::new(1, 1, OUTPUT), Window::POINT, 1, None, i8::MIN));
     list.steps
 }
@@ -275,6 +279,40 @@ impl List {
         let sums = self.latest() - 1;
         self.push([self.latest(), 0], Op::Lut { shape: few, table: 0 });
         self.push([self.latest(), sums], Op::Add { shape: few, add: SUM });
+    }
+}
+
+impl List {
+    fn norm(&mut self) {
+        let shape = self.input;
+        if shape.c <= 256 {
+            self.push([self.from, 0], Op::LayerNorm { shape, table: 0, epsilon: 0, shift: 36, landing: LANDING });
+        }
+    }
+
+    /// Attention of so many heads, if the channels can be shared out and the step is within the limits.
+    fn attention(&mut self, heads: u16) {
+        let features = self.input.c / (3 * heads);
+        if features == 0 || !self.input.c.is_multiple_of(3 * heads) {
+            return;
+        }
+        let attention = Attention {
+            input: self.input,
+            heads,
+            key_features: features,
+            value_features: features,
+            first: [0, heads * features, 2 * heads * features],
+            pitch: [features; 3],
+            score_multiplier: 1 << 18,
+            multiplier: 1 << 30,
+            shift: 30,
+            landing: LANDING,
+        };
+        let op = Op::Attention(attention);
+        let bytes = op.output().len().next_multiple_of(16) + op.scratch_bytes();
+        if op.macs() <= MOST_MACS && bytes <= MOST_BYTES {
+            self.push([self.from, 0], op);
+        }
     }
 }
 

@@ -28,7 +28,12 @@ impl Pool {
         let offsets = match kernel {
             Kernel::Conv(conv) | Kernel::Depthwise(conv) => self.convolution(conv),
             Kernel::Lut { table, .. } => Offsets { weights: self.weights(table.as_slice()), ..Offsets::default() },
-            Kernel::Softmax { table, .. } => Offsets { bias: self.table(table), ..Offsets::default() },
+            Kernel::Softmax { table, .. } | Kernel::LayerNorm { table, .. } => {
+                Offsets { bias: self.table(table), ..Offsets::default() }
+            }
+            Kernel::AddConstant { constants, .. } | Kernel::Concat { constants, .. } => {
+                Offsets { weights: self.weights(constants), ..Offsets::default() }
+            }
             _ => Offsets::default(),
         };
         kernel.record(offsets)

@@ -43,6 +43,10 @@ pub fn node_macs(node: &Node) -> u64 {
 pub fn value_macs(graph: &Graph, value: ValueId) -> u64 {
     let Some(node) = graph.producer(value) else { return 0 };
     match node.op {
+        Op::Attention(attention) => {
+            let tokens = elements(&node.shape) / (attention.heads * attention.value_features).max(1) as u64;
+            tokens * tokens * (attention.heads * (attention.key_features + attention.value_features)) as u64
+        }
         Op::MatMul { .. } => elements(&node.shape) * graph.shape(node.inputs[0]).last().copied().unwrap_or(1) as u64,
         _ => node_macs(node),
     }
@@ -73,7 +77,7 @@ fn value_flops(graph: &Graph, value: ValueId) -> u64 {
             let norm = node.op.constants().iter().any(|weights| weights.origin.has_norm);
             value_macs(graph, value) + if norm { 2 * output } else { 0 }
         }
-        Op::MatMul { .. } => value_macs(graph, value),
+        Op::MatMul { .. } | Op::Attention(_) => value_macs(graph, value),
         Op::LayerNorm { affine, .. } => output * if affine.scale.origin.is_absent { 4 } else { 5 },
         Op::Affine(affine) if affine.scale.origin.has_norm => 2 * output,
         Op::AvgPool(_) if node.operator == GLOBAL_AVERAGE_POOL => elements(graph.shape(node.inputs[0])),

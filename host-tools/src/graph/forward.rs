@@ -9,11 +9,13 @@ use rayon::prelude::*;
 use super::{Graph, Op, ValueId};
 use kernel::{Kernel, Scratch};
 
+mod attention;
 mod conv;
 mod kernel;
 pub(super) mod pointwise;
 mod pool;
 mod tensor;
+pub use tensor::apply;
 #[cfg(test)]
 mod tests;
 

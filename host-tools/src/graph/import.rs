@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Graph;
+pub(super) use draft::drop_dead;
 use source::Source;
 
 mod affine;

@@ -104,10 +104,6 @@ impl Graph {
         }
     }
 
-    fn is_constant(&self, value: ValueId) -> bool {
-        self.producer(value).is_some_and(|node| matches!(node.op, super::Op::Constant(_)))
-    }
-
     fn depends(&self, value: ValueId, on: ValueId) -> bool {
         let mut from_it = vec![false; self.nodes.len() + 1];
         from_it[on.0] = true;

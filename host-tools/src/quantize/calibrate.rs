@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use stitchkit_runtime::bundle::Quant;
 
+use super::equalize::floor_of;
 use super::fuse::SOFTMAX_QUANT;
 use super::histogram::{Histogram, Method};
 use super::pieces::{Boundary, PieceKind, Pieces};
@@ -194,15 +195,23 @@ impl Groups {
 fn choose(pieces: &Pieces, observations: &Observations, input: Quant, options: Options) -> Vec<Vec<Quant>> {
     let mut groups = Groups::default();
     let mut fixed = vec![(Slot::Boundary(Boundary::Input), input)];
+    let mut centred = Vec::new();
+    let mut floors = HashMap::new();
     for (index, piece) in pieces.pieces.iter().enumerate() {
         groups.id(slot_of(pieces, index, ValueId::INPUT));
         for (at, node) in piece.graph.nodes.iter().enumerate() {
             let slot = slot_of(pieces, index, ValueId(at + 1));
             groups.id(slot);
+            if let Some(floor) = floor_of(&piece.graph, ValueId(at + 1)) {
+                floors.insert(slot, floor);
+            }
             match node.op {
-                Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } => {
-                    groups.join(slot_of(pieces, index, node.inputs[0]), slot);
+                Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } => {
+                    for &input in node.inputs.iter().filter(|&&input| !piece.graph.is_constant(input)) {
+                        groups.join(slot_of(pieces, index, input), slot);
+                    }
                 }
+                Op::Attention(_) => centred.push(slot_of(pieces, index, node.inputs[0])),
                 Op::Softmax => fixed.push((slot, SOFTMAX_QUANT)),
                 _ => {}
             }
@@ -221,7 +230,16 @@ fn choose(pieces: &Pieces, observations: &Observations, input: Quant, options: O
         members.entry(groups.root(id)).or_default().push(groups.slots[id]);
     }
     for (root, slots) in members {
-        chosen.entry(root).or_insert_with(|| range_of(observations, &slots, options).quant());
+        let is_centred = slots.iter().any(|slot| centred.contains(slot));
+        chosen.entry(root).or_insert_with(|| {
+            let mut range = range_of(observations, &slots, options);
+            if let [slot] = slots.as_slice()
+                && let Some(&floor) = floors.get(slot)
+            {
+                range = Range::new(range.lo.max(floor), range.hi);
+            }
+            if is_centred { range.centred_quant() } else { range.quant() }
+        });
     }
     let quant_of = |piece: usize, value: usize| {
         let slot = slot_of(pieces, piece, ValueId(value));

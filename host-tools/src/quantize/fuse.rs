@@ -48,7 +48,7 @@ pub(super) struct Unit {
 
 const UNCLIPPED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
-/// Turns a graph into units in execution order. `quants` has one entry per value.
+/// Turns a graph into units in execution order. Constant tensors are no units; who reads them holds them. `quants` has one entry per value.
 ///
 /// # Errors
 /// [`LowerError`] for shapes that the runtime cannot hold.
@@ -76,9 +76,13 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
     let mut tip: Vec<ValueId> = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let value = ValueId(index + 1);
-        let inputs: Vec<usize> = node.inputs.iter().map(|input| holder[input.0]).collect();
+        if graph.is_constant(value) {
+            continue;
+        }
+        let sources: Vec<ValueId> = node.inputs.iter().copied().filter(|&input| !graph.is_constant(input)).collect();
+        let inputs: Vec<usize> = sources.iter().map(|input| holder[input.0]).collect();
         let quant_of = |held: usize, units: &[Unit]| held.checked_sub(1).map_or(quants[0], |unit| units[unit].quant);
-        let input = node.inputs.first().copied().unwrap_or(ValueId::INPUT);
+        let input = sources.first().copied().unwrap_or(ValueId::INPUT);
         let held = inputs.first().copied().unwrap_or(0);
         let sole = uses[input.0] == 1;
         let at_tip = held > 0 && tip[held - 1] == input && sole;
@@ -101,8 +105,10 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
             }
             Op::Clip { lo, hi } => units.push(new(Kind::Requantize, quants[value.0], inputs, (*lo, *hi))),
             Op::Reshape => units.push(new(Kind::Requantize, quants[value.0], inputs, UNCLIPPED)),
-            Op::Add if inputs[0] == inputs[1] => units.push(new(Kind::Node, quants[value.0], vec![held], UNCLIPPED)),
-            Op::MaxPool(_) | Op::Transpose { .. } | Op::Softmax => {
+            Op::Add if inputs.len() == 2 && inputs[0] == inputs[1] => {
+                units.push(new(Kind::Node, quants[value.0], vec![held], UNCLIPPED))
+            }
+            Op::MaxPool(_) | Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Softmax => {
                 let kept = match node.op {
                     Op::Softmax => SOFTMAX_QUANT,
                     _ => quant_of(held, &units),
@@ -332,6 +338,11 @@ fn scratch_bytes(graph: &Graph, unit: &Unit) -> u32 {
     match &graph.nodes[unit.node].op {
         Op::Conv(conv) if unit.kind == Kind::Node => (8 * conv.weights.len() / conv.out_channels.max(1)) as u32,
         Op::Dense(dense) if unit.kind == Kind::Node => (2 * dense.weights.len() / dense.out_features.max(1)) as u32,
+        Op::Attention(attention) => {
+            let width = attention.heads * attention.value_features;
+            let tokens = graph.nodes[unit.node].shape.iter().product::<usize>() / width.max(1);
+            16 * tokens.next_multiple_of(4) as u32
+        }
         _ => 0,
     }
 }
@@ -341,7 +352,7 @@ fn in_place(graph: &Graph, unit: &Unit) -> InPlace {
         return InPlace::SecondInput;
     }
     match graph.nodes[unit.node].op {
-        Op::Add => InPlace::FirstInputIfWanted,
+        Op::Add | Op::Unary(_) => InPlace::FirstInputIfWanted,
         _ if unit.kind == Kind::Requantize => InPlace::FirstInputIfWanted,
         _ => InPlace::Never,
     }

@@ -1,7 +1,7 @@
 //! Integer blocks before they become records of a bundle: kernels that own their constants.
 
 use stitchkit_runtime::bundle::{ChannelTables, Op, Quant};
-use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
+use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
 use crate::compile::memory::FlatStep;
 use crate::graph::ValueId;
@@ -34,20 +34,63 @@ pub struct ConvKernel {
 pub enum Kernel {
     Conv(ConvKernel),
     Depthwise(ConvKernel),
-    Add { shape: Shape, add: Add },
+    Add {
+        shape: Shape,
+        add: Add,
+    },
     MaxPool(Pool2d),
-    AvgPool { geometry: Pool2d, input_zero_point: i8, multiplier: i32, shift: u8, landing: Landing },
-    Lut { shape: Shape, table: Box<[i8; 256]> },
-    Softmax { shape: Shape, table: Vec<i32> },
-    Transpose { input: Shape, perm: [u8; 3] },
+    AvgPool {
+        geometry: Pool2d,
+        input_zero_point: i8,
+        multiplier: i32,
+        shift: u8,
+        landing: Landing,
+    },
+    Lut {
+        shape: Shape,
+        table: Box<[i8; 256]>,
+    },
+    Softmax {
+        shape: Shape,
+        table: Vec<i32>,
+    },
+    Transpose {
+        input: Shape,
+        perm: [u8; 3],
+    },
+    /// `table` holds the gains, then the offsets.
+    LayerNorm {
+        shape: Shape,
+        table: Vec<i32>,
+        epsilon: u64,
+        shift: u8,
+        landing: Landing,
+    },
+    Attention(Attention),
+    AddConstant {
+        shape: Shape,
+        add: Add,
+        constants: Vec<i8>,
+    },
+    Concat {
+        input: Shape,
+        before: u16,
+        after: u16,
+        constants: Vec<i8>,
+    },
+    Slice {
+        input: Shape,
+        first: [u16; 3],
+        output: Shape,
+    },
 }
 
 /// Where a kernel's constants lie in the bundle's sections.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offsets {
-    /// Weights or lookup table, in `WGHT`.
+    /// Weights, lookup table or constant values, in `WGHT`.
     pub weights: u32,
-    /// Biases or exponentials, in `TABL`.
+    /// Biases, exponentials, or gains and offsets, in `TABL`.
     pub bias: u32,
     /// Multipliers, in `TABL`.
     pub multiplier: u32,
@@ -90,6 +133,15 @@ impl Kernel {
             Self::Lut { shape, .. } => Op::Lut { shape: *shape, table: at.weights },
             Self::Softmax { shape, .. } => Op::Softmax { shape: *shape, table: at.bias },
             Self::Transpose { input, perm } => Op::Transpose { input: *input, perm: *perm },
+            Self::LayerNorm { shape, epsilon, shift, landing, .. } => {
+                Op::LayerNorm { shape: *shape, table: at.bias, epsilon: *epsilon, shift: *shift, landing: *landing }
+            }
+            Self::Attention(attention) => Op::Attention(*attention),
+            Self::AddConstant { shape, add, .. } => Op::AddConstant { shape: *shape, add: *add, constants: at.weights },
+            Self::Concat { input, before, after, .. } => {
+                Op::Concat { input: *input, before: *before, after: *after, constants: at.weights }
+            }
+            Self::Slice { input, first, output } => Op::Slice { input: *input, first: *first, output: *output },
         }
     }
 
@@ -105,6 +157,7 @@ impl Kernel {
         match self {
             Self::Conv(conv) | Self::Depthwise(conv) => &conv.weights,
             Self::Lut { table, .. } => table.as_slice(),
+            Self::AddConstant { constants, .. } | Self::Concat { constants, .. } => constants,
             _ => &[],
         }
     }

@@ -1,12 +1,13 @@
 //! Float graph to integer steps. Every operator has an integer form or the graph is refused; nothing falls back to floats.
 
 use stitchkit_runtime::bundle::Quant;
-use stitchkit_runtime::kernels::{Conv2d, Pool2d, Shape, Window as KernelWindow};
+use stitchkit_runtime::kernels::{Attention, Conv2d, LAYER_NORM_MAX_CHANNELS, Pool2d, Shape, Window as KernelWindow};
 
 use super::constants::{self, ChannelFault};
 use super::fuse::{self, Kind, Unit};
 use super::integer::{ConvKernel, IntegerBlock, IntegerStep, Kernel, MAX_BLOCK_STEPS};
 use super::scale::{Factor, add_parameters, landing, to_int8, to_real};
+use crate::graph::forward::apply;
 use crate::graph::{Graph, Node, Op, ValueId, Window};
 
 /// Why a float graph has no integer form.
@@ -57,6 +58,31 @@ pub enum LowerError {
         name: String,
         /// Its steps.
         steps: usize,
+    },
+    /// A layer norm over more channels than its 32-bit sums can take.
+    #[error("`{node}`: layer norm over {channels} channels; at most {LAYER_NORM_MAX_CHANNELS} fit its integer sums")]
+    LayerNorm {
+        /// The node.
+        node: String,
+        /// Channels.
+        channels: usize,
+    },
+    /// Attention over more tokens or features than its 32-bit sums can take.
+    #[error(
+        "`{node}`: attention over {tokens} tokens; at most {} tokens and 32767 features fit its integer sums",
+        Attention::MAX_TOKENS
+    )]
+    Attention {
+        /// The node.
+        node: String,
+        /// Tokens.
+        tokens: usize,
+    },
+    /// A concatenation that is not one of a tensor with constant tokens.
+    #[error("`{node}`: only constant tokens can be joined to a tensor, along the axis of the tokens")]
+    Concat {
+        /// The node.
+        node: String,
     },
     /// A softmax over more channels than its 32-bit sum can take.
     #[error("`{node}`: softmax over {channels} channels; at most 32767 fit its integer sum")]
@@ -112,23 +138,26 @@ pub fn lower(graph: &Graph, piece: usize, quants: &[Quant]) -> Result<IntegerBlo
 }
 
 /// A unit with what surrounds it.
-struct Site<'a> {
-    unit: &'a Unit,
-    node: &'a Node,
-    /// Shape of the float node's first input, as the node sees it.
-    input: Shape,
+pub(super) struct Site<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) unit: &'a Unit,
+    pub(super) node: &'a Node,
+    /// Shape of the float node's first input that is no constant, as the node sees it.
+    pub(super) input: Shape,
     /// Shape of the float node's output.
-    output: Shape,
+    pub(super) output: Shape,
     /// Quantizations of the inputs.
-    from: Vec<Quant>,
+    pub(super) from: Vec<Quant>,
 }
 
 impl<'a> Site<'a> {
     fn new(graph: &'a Graph, units: &[Unit], unit: &'a Unit, input_quant: Quant) -> Result<Self, LowerError> {
         let node = &graph.nodes[unit.node];
-        let source = node.inputs.first().copied().unwrap_or(ValueId::INPUT);
+        let tensor = node.inputs.iter().copied().find(|&input| !graph.is_constant(input));
+        let source = tensor.unwrap_or(ValueId::INPUT);
         let from = unit.inputs.iter().map(|&v| v.checked_sub(1).map_or(input_quant, |i| units[i].quant)).collect();
         Ok(Self {
+            graph,
             unit,
             node,
             input: shape_of(&node.name, graph.shape(source))?,
@@ -156,6 +185,7 @@ impl<'a> Site<'a> {
             Op::Dense(dense) => {
                 Ok(Kernel::Conv(self.convolution(KernelWindow::POINT, 1, &dense.weights, &dense.bias)?))
             }
+            Op::Add if self.constants().next().is_some() => self.add_constant(),
             Op::Add if self.from.len() == 1 => Ok(self.lut(|x| 2.0 * x)),
             Op::Add => {
                 let (lo, hi) = self.unit.clip;
@@ -174,11 +204,22 @@ impl<'a> Site<'a> {
                 Ok(Kernel::Transpose { input: self.input, perm })
             }
             Op::Clip { .. } | Op::Reshape => Ok(self.lut(|x| x)),
+            Op::Unary(function) => Ok(self.lut(|x| f64::from(apply(*function, x as f32)))),
+            Op::Affine(map) => {
+                let channels = self.input.c;
+                let kernel = self.convolution(KernelWindow::POINT, channels, &map.scale, &map.shift)?;
+                Ok(if channels > 1 { Kernel::Depthwise(kernel) } else { Kernel::Conv(kernel) })
+            }
+            Op::LayerNorm { affine, epsilon } => self.layer_norm(affine, *epsilon),
+            Op::Attention(attention) => self.attention(attention),
+            Op::Concat { axis } => self.concat(*axis),
+            Op::Slice { axis, start, step: 1 } => self.slice(*axis, *start),
+            Op::Mean { axis } => self.mean(*axis),
             other => Err(LowerError::NoKernel { node: self.node.name.clone(), op: other.name() }),
         }
     }
 
-    fn scale_error(&self) -> LowerError {
+    pub(super) fn scale_error(&self) -> LowerError {
         LowerError::Scale { node: self.node.name.clone() }
     }
 
@@ -239,11 +280,17 @@ impl<'a> Site<'a> {
     }
 
     fn average(&self, window: &Window) -> Result<Kernel, LowerError> {
-        let taps = (window.kernel[0] * window.kernel[1]) as f64;
+        self.mean_of(self.pool(window)?)
+    }
+
+    /// The mean over a pool's windows.
+    pub(super) fn mean_of(&self, geometry: Pool2d) -> Result<Kernel, LowerError> {
+        let [rows, columns] = geometry.window.kernel.map(f64::from);
+        let taps = rows * columns;
         let factor = f64::from(self.from[0].scale) / (f64::from(self.unit.quant.scale) * taps);
         let Factor { multiplier, shift } = Factor::from_real(factor).ok_or_else(|| self.scale_error())?;
         Ok(Kernel::AvgPool {
-            geometry: self.pool(window)?,
+            geometry,
             input_zero_point: self.from[0].zero_point,
             multiplier,
             shift,

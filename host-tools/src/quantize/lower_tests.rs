@@ -9,6 +9,9 @@ use crate::graph::{Batch, Conv, Dense, forward_keep};
 use crate::quantize::integer::flatten;
 use crate::quantize::scale::Range;
 
+#[path = "tokens_tests.rs"]
+mod tokens;
+
 const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], pad: [0; 4], dilation: [1, 1] };
 const SAME: Window = Window { kernel: [3, 3], stride: [1, 1], pad: [1; 4], dilation: [1, 1] };
 const RELU: Op = Op::Clip { lo: 0.0, hi: f32::INFINITY };
@@ -79,7 +82,14 @@ fn observe(graph: &Graph) -> (Batch, Vec<Batch>, Vec<Quant>) {
     let mut quants: Vec<Quant> = values.iter().map(range).collect();
     for (index, node) in graph.nodes.iter().enumerate() {
         match node.op {
-            Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } => quants[index + 1] = quants[node.inputs[0].0],
+            Op::MaxPool(_) | Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } => {
+                quants[index + 1] = quants[node.inputs[0].0];
+            }
+            Op::Attention(_) => {
+                let ends = &values[node.inputs[0].0].data;
+                let reach = ends.iter().fold(0f32, |reach, v| reach.max(v.abs()));
+                quants[node.inputs[0].0] = Range::new(-reach, reach).centred_quant();
+            }
             Op::Softmax => quants[index + 1] = crate::quantize::fuse::SOFTMAX_QUANT,
             _ => {}
         }

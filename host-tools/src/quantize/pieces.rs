@@ -1,7 +1,8 @@
 //! The parts that shipped plans are made of. A part that several plans pass through exists once.
 
+use super::equalize::equalize;
 use crate::family::Family;
-use crate::graph::Graph;
+use crate::graph::{Graph, attention};
 use crate::stitch::space::segment;
 use crate::stitch::{Candidate, Leg, StitchError, StitchingLayer};
 
@@ -120,7 +121,8 @@ impl Pieces {
         let cuts = family.anchors[anchor].cuts.len();
         let from = index.checked_sub(1);
         let to = (index < cuts).then_some(index);
-        let mut graph = segment(family, Leg { anchor, from, to })?;
+        let mut graph = attention::join(&segment(family, Leg { anchor, from, to })?);
+        equalize(&mut graph);
         graph.name = format!("{}/{index}", family.anchors[anchor].name);
         let input = from.map_or(Boundary::Input, |cut| Boundary::Cut(anchor, cut));
         let output = to.map_or(Boundary::Output(anchor), |cut| Boundary::Cut(anchor, cut));

@@ -36,6 +36,18 @@ impl Range {
     }
 }
 
+impl Range {
+    /// Symmetric int8 quantization that spans the range with the zero point 0.
+    #[must_use]
+    pub fn centred_quant(self) -> Quant {
+        let reach = self.hi.max(-self.lo);
+        if !(reach.is_finite() && reach > f32::MIN_POSITIVE * 127.0) {
+            return Quant { scale: 1.0, zero_point: 0 };
+        }
+        Quant { scale: reach / 127.0, zero_point: 0 }
+    }
+}
+
 /// Nearest int8 of a real value, half up, saturating.
 #[must_use]
 pub fn to_int8(quant: Quant, real: f64) -> i8 {

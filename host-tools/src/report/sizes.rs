@@ -77,6 +77,14 @@ fn uses_of(bundle: &Bundle<'_>, plan: &Plan<'_>) -> (BTreeSet<Extent>, u64) {
             }
             Op::Lut { .. } => table_bytes += 256,
             Op::Softmax { .. } => table_bytes += 1024,
+            Op::LayerNorm { shape, .. } => table_bytes += 8 * u64::from(shape.c),
+            Op::AddConstant { shape, constants, .. } => {
+                extents.insert((u64::from(constants), u64::from(constants) + shape.elements()));
+            }
+            Op::Concat { input, before, after, constants } => {
+                let len = (u64::from(before) + u64::from(after)) * u64::from(input.c);
+                extents.insert((u64::from(constants), u64::from(constants) + len));
+            }
             _ => {}
         }
     }

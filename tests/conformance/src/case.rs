@@ -1,6 +1,6 @@
 //! What a case is.
 
-use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape, Window};
+use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
 
 /// One kernel call with generated operands.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,14 @@ pub enum Op {
     Softmax(u16, u16, u32, Values),
     /// `transpose_s8` of `[h, w, c]` by a permutation.
     Transpose([u16; 3], [u8; 3]),
+    /// `layer_norm_s8`.
+    LayerNorm(Norm),
+    /// `attention_s8`.
+    Attention(Attending),
+    /// `concat_s8` of so many elements before, so many of the input, and so many after.
+    Concat([u16; 3]),
+    /// `slice_s8`: extents of the input, where the part starts, its extents.
+    Slice([u16; 3], [u16; 3], [u16; 3]),
 }
 
 /// Whether an operator writes to memory of its own or over its first input.
@@ -204,6 +212,83 @@ pub struct Average {
     pub landing: Landing,
     /// The input.
     pub values: Values,
+}
+
+/// A layer norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm {
+    /// Positions and channels.
+    pub shape: [u16; 2],
+    /// Added to the scaled variance.
+    pub epsilon: u64,
+    /// Bits by which gains and offsets exceed a typical output.
+    pub shift: u8,
+    /// Zero point and clamp.
+    pub landing: Landing,
+    /// The input.
+    pub values: Values,
+    /// Gains and offsets: of typical size, or as large as they can be.
+    pub scales: Scales,
+}
+
+/// An attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Attending {
+    /// Rows and columns of tokens.
+    pub tokens: [u16; 2],
+    /// Heads.
+    pub heads: u16,
+    /// Features of a query or key, and of a value.
+    pub features: [u16; 2],
+    /// How heads and parts lie in a token.
+    pub order: HeadOrder,
+    /// See [`Attention::score_multiplier`].
+    pub score_multiplier: u32,
+    /// Multiplier and shift of the result.
+    pub scale: (i32, u8),
+    /// Zero point and clamp.
+    pub landing: Landing,
+    /// The input.
+    pub values: Values,
+}
+
+/// How queries, keys and values of several heads lie in a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadOrder {
+    /// All queries, all keys, all values.
+    Parts,
+    /// Value, key and query of one head after those of another, and one channel that nothing reads in front.
+    Heads,
+}
+
+impl Attending {
+    /// The operator as the kernel takes it.
+    #[must_use]
+    pub const fn operator(&self) -> Attention {
+        let [keys, values] = self.features;
+        let ((first, pitch), channels) = match self.order {
+            HeadOrder::Parts => {
+                let all = self.heads * keys;
+                (([0, all, 2 * all], [keys, keys, values]), 2 * all + self.heads * values)
+            }
+            HeadOrder::Heads => {
+                let one = 2 * keys + values;
+                (([1 + values + keys, 1 + values, 1], [one; 3]), 1 + self.heads * one)
+            }
+        };
+        Attention {
+            input: Shape::new(self.tokens[0], self.tokens[1], channels),
+            heads: self.heads,
+            key_features: keys,
+            value_features: values,
+            first,
+            pitch,
+            score_multiplier: self.score_multiplier,
+            multiplier: self.scale.0,
+            shift: self.scale.1,
+            landing: self.landing,
+        }
+    }
 }
 
 /// Output extent along one axis.

@@ -2,6 +2,7 @@
 
 mod convolutions;
 mod others;
+mod tokens;
 
 use stitchkit_runtime::kernels::Landing;
 
@@ -14,7 +15,7 @@ const RELU: Landing = Landing { zero_point: -128, lo: -128, hi: 127 };
 /// A two-sided clamp strictly inside int8.
 const NARROW: Landing = Landing { zero_point: -17, lo: -17, hi: 83 };
 
-const COUNT: usize = convolutions::CASES.len() + others::CASES.len();
+const COUNT: usize = convolutions::CASES.len() + others::CASES.len() + tokens::CASES.len();
 
 /// Every case, in the order of the golden hashes.
 pub const CASES: &[Case; COUNT] = &join();
@@ -24,7 +25,12 @@ const fn join() -> [Case; COUNT] {
     let mut at = 0;
     while at < COUNT {
         let first = convolutions::CASES.len();
-        all[at] = if at < first { convolutions::CASES[at] } else { others::CASES[at - first] };
+        let second = first + others::CASES.len();
+        all[at] = match at {
+            _ if at < first => convolutions::CASES[at],
+            _ if at < second => others::CASES[at - first],
+            _ => tokens::CASES[at - second],
+        };
         at += 1;
     }
     all

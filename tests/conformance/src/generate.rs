@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use stitchkit_runtime::kernels::{Conv2d, Shape};
 
-use crate::case::{Bias, Case, Convolution, Op, Scales, Values};
+use crate::case::{Bias, Case, Convolution, Norm, Op, Scales, Values};
 
 /// Fills what no operand occupies.
 pub(crate) const GUARD: u8 = 0xA5;
@@ -20,7 +20,7 @@ pub struct Operands<'a> {
     pub input: &'a mut [i8],
     /// Second input of additions.
     pub second: &'a [i8],
-    /// Weights or the lookup table.
+    /// Weights, the lookup table, or constant values.
     pub weights: &'a [i8],
     /// Biases.
     pub bias: &'a [i32],
@@ -28,7 +28,7 @@ pub struct Operands<'a> {
     pub multiplier: &'a [i32],
     /// Shifts.
     pub shift: &'a [u8],
-    /// Exponentials of softmax.
+    /// Exponentials of softmax; gains, then offsets, of a layer norm.
     pub table: &'a [i32],
     /// Scratch, filled with garbage.
     pub scratch: &'a mut [u8],
@@ -63,6 +63,19 @@ fn lengths(case: &Case) -> [usize; SLOTS] {
             [n, 0, 0, 0, 0, 0, 4 * 256, 0, n]
         }
         Op::Transpose(shape, _) => [elements(shape), 0, 0, 0, 0, 0, 0, 0, elements(shape)],
+        Op::LayerNorm(Norm { shape: [positions, channels], .. }) => {
+            let n = usize::from(positions) * usize::from(channels);
+            [n, 0, 0, 0, 0, 0, 8 * usize::from(channels), 0, n]
+        }
+        Op::Attention(a) => {
+            let p = a.operator();
+            [p.input.len(), 0, 0, 0, 0, 0, 0, p.scratch_bytes(), p.output().len()]
+        }
+        Op::Concat(lengths) => {
+            let [before, input, after] = lengths.map(usize::from);
+            [input, 0, before + after, 0, 0, 0, 0, 0, before + input + after]
+        }
+        Op::Slice(input, _, output) => [elements(input), 0, 0, 0, 0, 0, 0, 0, elements(output)],
     }
 }
 
@@ -132,7 +145,16 @@ pub fn operands<'a>(case: &Case, buffer: &'a mut [u8]) -> Option<Operands<'a>> {
             fill.activations(Values::Random, input);
             fill.activations(Values::Random, weights);
         }
-        Op::MaxPool(_) | Op::Transpose(..) => fill.activations(Values::Random, input),
+        Op::MaxPool(_) | Op::Transpose(..) | Op::Slice(..) => fill.activations(Values::Random, input),
+        Op::LayerNorm(norm) => {
+            fill.activations(norm.values, input);
+            fill.gains(&norm, table);
+        }
+        Op::Attention(attention) => fill.activations(attention.values, input),
+        Op::Concat(_) => {
+            fill.activations(Values::Random, input);
+            fill.activations(Values::Random, weights);
+        }
     }
     Some(Operands { input, second, weights, bias, multiplier, shift, table, scratch, output })
 }
@@ -184,6 +206,20 @@ impl Fill {
                 Values::Highest => -127,
                 Values::Lowest => 127,
                 _ => (*weight).max(-127),
+            };
+        }
+    }
+
+    /// Gains such that most outputs lie inside int8, and offsets of a quarter of that; or any numbers at all.
+    fn gains(&mut self, norm: &Norm, table: &mut [i32]) {
+        let typical = 6 + u32::from(norm.shift.saturating_sub(16));
+        let channels = table.len() / 2;
+        for (at, entry) in table.iter_mut().enumerate() {
+            let random = self.rng.next_u32() as i32;
+            *entry = match norm.scales {
+                Scales::Largest(_) => [i32::MIN, i32::MAX][usize::from(random < 0)],
+                Scales::SomeZero if at % 3 == 0 => 0,
+                _ => random >> (31 - typical.min(31)) >> if at < channels { 0 } else { 1 },
             };
         }
     }

@@ -129,4 +129,47 @@ pub(crate) const GOLDEN: &[u32] = &[
     0x84c0c31f, // transpose h w c to w c h
     0x426dec94, // transpose to the same
     0xc72e3738, // transpose all axes
+    0x018a2d90, // layer norm
+    0xbd275d29, // layer norm on odd addresses, odd channels
+    0xb5f94a09, // layer norm, one channel
+    0x8645b76c, // layer norm, 513 channels
+    0xd6dd16b4, // layer norm, small values
+    0xf5cd6a9c, // layer norm, all equal
+    0x87eb2891, // layer norm, rails
+    0x90e92cac, // layer norm, large epsilon
+    0xcd72d28d, // layer norm, clamped
+    0xe723dc4b, // layer norm, zero point 127
+    0xd412281a, // layer norm, least shift
+    0x38465a05, // layer norm, largest shift and gains
+    0x15acc150, // layer norm, largest gains
+    0xd94de434, // layer norm, saturated
+    0x45ac4cae, // layer norm, some gains zero
+    0xd954dd0d, // attention
+    0x52acdbae, // attention on odd addresses
+    0x4f80fd1e, // attention, 64 tokens on a grid
+    0x53cbf51f, // attention, 66 tokens
+    0xa0d588ee, // attention, one token
+    0x0b093f1e, // attention, two tokens
+    0x3818c468, // attention, 3 and 5 features
+    0x61d89873, // attention, 20 and 36 features
+    0x37af449a, // attention, 70 and 18 features
+    0xf9beb88c, // attention, 130 and 1 features
+    0xf9d875ba, // attention, head after head
+    0x1a7ebf02, // attention, head after head, odd features
+    0x3f9d5e6e, // attention, no scores
+    0x52d8699d, // attention, least multiplier
+    0xa1c811f7, // attention, largest multiplier
+    0xe66444eb, // attention, on the rails
+    0x241bb185, // attention, all lowest
+    0x30cff60b, // attention, small values
+    0x9b9a6131, // attention, clamped
+    0xf93f93bc, // attention, zero point -128
+    0xf454a730, // attention, zero point 127
+    0x67247d35, // attention, zero multiplier
+    0x72fe5958, // attention, least shift
+    0x5f729b85, // attention, largest shift
+    0x62df6303, // concat before and after
+    0x8acae9b3, // concat nothing
+    0x843ae9e7, // slice
+    0x3804eef5, // slice, one token
 ];

@@ -15,7 +15,9 @@ mod golden;
 pub mod nor;
 mod run;
 
-pub use case::{Addition, Average, Bias, Case, Convolution, Form, Op, Pooling, Scales, Values};
+pub use case::{
+    Addition, Attending, Average, Bias, Case, Convolution, Form, HeadOrder, Norm, Op, Pooling, Scales, Values,
+};
 pub use cases::{CASES, cases};
 pub use generate::{Operands, buffer_bytes, operands};
 pub use run::{CaseError, Tally, execute, fnv1a, run_all, run_case};

@@ -3,8 +3,9 @@
 use core::fmt;
 
 use stitchkit_runtime::kernels::{
-    Conv2d, Isa, Landing, Requant, Shape, ShapeError, add_in_place_s8, add_s8, avg_pool_s8, conv2d_s8, depthwise_s8,
-    lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8, transpose_s8,
+    Conv2d, Isa, Landing, LayerNorm, Requant, Shape, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8,
+    concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8,
+    transpose_s8,
 };
 
 use crate::case::{Case, Form, Op};
@@ -95,6 +96,18 @@ pub fn execute<'a>(case: &Case, isa: Isa, operands: &'a mut Operands<'_>) -> Res
         Op::Lut(_, Form::Apart) => lut_s8(weights, input, output)?,
         Op::Softmax(rows, columns, ..) => softmax_s8(Shape::new(1, *rows, *columns), table, input, output)?,
         Op::Transpose([h, w, c], perm) => transpose_s8(Shape::new(*h, *w, *c), *perm, input, output)?,
+        Op::LayerNorm(norm) => {
+            let [positions, channels] = norm.shape;
+            let (gain, offset) = table.split_at(usize::from(channels));
+            let constants = LayerNorm { gain, offset, epsilon: norm.epsilon, shift: norm.shift, landing: norm.landing };
+            layer_norm_s8(Shape::new(1, positions, channels), &constants, input, output)?;
+        }
+        Op::Attention(attention) => attention_s8(isa, &attention.operator(), input, scratch, output)?,
+        Op::Concat([before, ..]) => concat_s8(usize::from(*before), weights, input, output)?,
+        Op::Slice(from, first, to) => {
+            let shape = |&[h, w, c]: &[u16; 3]| Shape::new(h, w, c);
+            slice_s8(shape(from), *first, shape(to), input, output)?;
+        }
     }
     Ok(output)
 }

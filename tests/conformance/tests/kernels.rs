@@ -2,6 +2,8 @@
 
 #[path = "kernels/wide.rs"]
 mod wide;
+#[path = "kernels/wide_tokens.rs"]
+mod wide_tokens;
 
 use std::collections::HashSet;
 
@@ -56,7 +58,7 @@ fn every_case_fits_a_small_board_and_has_a_name_and_seed_of_its_own() {
 /// A case whose output is nearly constant would let many wrong kernels pass.
 #[test]
 fn outputs_vary_except_where_the_case_is_about_a_constant() {
-    const CONSTANT: [&str; 11] = [
+    const CONSTANT: [&str; 17] = [
         "clamped to one value",
         "constant input and weights",
         "highest sums",
@@ -68,6 +70,12 @@ fn outputs_vary_except_where_the_case_is_about_a_constant() {
         "average pool, zero multiplier",
         "softmax, all equal",
         "softmax, flat table",
+        "layer norm, largest shift and gains",
+        "layer norm, saturated",
+        "attention, all lowest",
+        "attention, zero multiplier",
+        "attention, least shift",
+        "attention, largest shift",
     ];
     let mut buffer = buffer();
     let mut dull = Vec::new();

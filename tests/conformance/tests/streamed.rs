@@ -156,7 +156,7 @@ fn golden_vectors_past_the_last_and_short_buffers_are_refused() {
     let streamed = open(&EVERY_OP);
     let past = OpenError::NoSuchVector { vectors: 2 };
     assert_eq!(streamed.read_golden_output(&mut source, 1, 2, &mut [0; 64]), Err(past));
-    assert_eq!(streamed.read_golden_output(&mut source, 2, 0, &mut [0; 64]), Err(past));
+    assert_eq!(streamed.read_golden_output(&mut source, 3, 0, &mut [0; 64]), Err(past));
     assert_eq!(streamed.read_golden_input(&mut source, 2, &mut [0; 128]), Err(past));
     let short = OpenError::BufferTooSmall { need_bytes: 72, have_bytes: 71 };
     assert_eq!(streamed.read_golden_input(&mut source, 0, &mut [0; 71]), Err(short));
@@ -168,8 +168,8 @@ fn switching_plans_and_refusals_leave_the_executor_usable() {
     let (mut arena, mut window) = (AlignedBytes::new(4096), AlignedBytes::new(2048));
     let memory = StreamMemory { arena: arena.as_mut_slice(), window: window.as_mut_slice() };
     let mut executor = StreamExecutor::new(&streamed, Recorder::<false>::new(&EVERY_OP), 0, memory).expect("fits");
-    let none = StreamError::Exec(ExecError::NoSuchPlan { plan: 2, plans: 2 });
-    assert_eq!(executor.switch(2), Err(none));
+    let none = StreamError::Exec(ExecError::NoSuchPlan { plan: 3, plans: 3 });
+    assert_eq!(executor.switch(3), Err(none));
     assert_eq!((executor.switch(1), executor.plan_index()), (Ok(()), 1));
     executor.input().expect("intact").fill(1);
     let mut steps = 0;

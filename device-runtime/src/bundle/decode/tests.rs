@@ -59,8 +59,42 @@ fn ops() -> impl Strategy<Value = Op> {
             landing,
         },
     );
+    let norms = (shapes(), any::<(u32, u64, u8)>(), landings())
+        .prop_map(|(shape, (table, epsilon, shift), landing)| Op::LayerNorm { shape, table, epsilon, shift, landing });
+    let attentions = (shapes(), any::<[[u16; 3]; 3]>(), any::<(u32, i32, u8)>(), landings()).prop_map(
+        |(
+            input,
+            [[heads, key_features, value_features], first, pitch],
+            (score_multiplier, multiplier, shift),
+            landing,
+        )| {
+            Op::Attention(Attention {
+                input,
+                heads,
+                key_features,
+                value_features,
+                first,
+                pitch,
+                score_multiplier,
+                multiplier,
+                shift,
+                landing,
+            })
+        },
+    );
+    let joins = (shapes(), any::<(u16, u16, u32)>());
+    let joins = joins.prop_map(|(input, (before, after, constants))| Op::Concat { input, before, after, constants });
     prop_oneof![
         layers,
+        norms,
+        attentions,
+        joins,
+        (shapes(), additions(), any::<u32>()).prop_map(|(shape, add, constants)| Op::AddConstant {
+            shape,
+            add,
+            constants
+        }),
+        (shapes(), any::<[u16; 3]>(), shapes()).prop_map(|(input, first, output)| Op::Slice { input, first, output }),
         means,
         pools().prop_map(Op::MaxPool),
         (shapes(), additions()).prop_map(|(shape, add)| Op::Add { shape, add }),

@@ -3,6 +3,7 @@
 use super::StreamError;
 use super::cut::Cut;
 use super::pieces::Piece;
+use super::pieces::constant_bytes;
 use crate::bundle::check::{check_exponentials, check_requant};
 use crate::bundle::{ChannelTables, Op, StreamedBundle};
 use crate::exec::ExecError;
@@ -25,6 +26,12 @@ pub fn load<S: Source, R>(
     let (offset, to) = match op {
         Op::Lut { table, .. } => (bundle.weight_offset(*table), window.get_mut(..TABLE_ENTRIES)),
         Op::Softmax { table, .. } => (bundle.table_offset(*table), window.get_mut(..4 * TABLE_ENTRIES)),
+        Op::LayerNorm { table, .. } => (bundle.table_offset(*table), window.get_mut(..constant_bytes(piece))),
+        Op::AddConstant { shape, constants, .. } => {
+            let before = piece.channels.start.saturating_mul(usize::from(shape.c)) as u32;
+            (bundle.weight_offset(constants.saturating_add(before)), window.get_mut(..constant_bytes(piece)))
+        }
+        Op::Concat { constants, .. } => (bundle.weight_offset(*constants), window.get_mut(..constant_bytes(piece))),
         Op::Conv2d { weights, tables, .. } | Op::Depthwise { weights, tables, .. } => {
             let cut = Cut::of(op).ok_or(changed)?;
             let loader = ChannelLoader { bundle, piece, cut: &cut, weights: *weights, tables };
@@ -115,6 +122,13 @@ pub fn loaded<'w>(piece: &Piece, window: &'w mut [u8]) -> Result<Loaded<'w>, Str
             let table = table.ok_or(changed)?;
             check_exponentials(table).map_err(damaged)?;
             Constants::Exponentials(table)
+        }
+        Op::LayerNorm { .. } => {
+            let table = window.get(..constant_bytes(piece)).and_then(|bytes| bytemuck::try_cast_slice(bytes).ok());
+            Constants::Norm(table.ok_or(changed)?)
+        }
+        Op::AddConstant { .. } | Op::Concat { .. } => {
+            Constants::Values(bytemuck::cast_slice(window.get(..constant_bytes(piece)).ok_or(changed)?))
         }
         Op::Conv2d { tables, .. } | Op::Depthwise { tables, .. } => {
             let cut = Cut::of(op).ok_or(changed)?;

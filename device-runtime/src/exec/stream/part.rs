@@ -1,12 +1,13 @@
-//! Computing some output channels of a convolution: rows are computed side by side in staging and then copied to
-//! their channels.
+//! Computing part of a step: some output channels of a convolution, whose rows are computed side by side in staging and then
+//! copied to their channels, or some positions of an addition of constants.
 
 use core::ops::Range;
 
 use super::cut::{Cut, Part};
 use super::pieces::Piece;
+use crate::bundle::Op;
 use crate::exec::dispatch::{Constants, split};
-use crate::kernels::{Isa, ShapeError, conv2d_s8, depthwise_s8};
+use crate::kernels::{Add, Isa, ShapeError, add_in_place_s8, add_s8, conv2d_s8, depthwise_s8};
 
 /// Computes `piece` with its constants; `staging` holds at least one row of it.
 pub fn run_part(
@@ -16,6 +17,9 @@ pub fn run_part(
     staging: &mut [i8],
     arena: &mut [u8],
 ) -> Result<(), ShapeError> {
+    if let (Op::AddConstant { shape, add, .. }, Constants::Values(values)) = (&piece.placed.step.op, constants) {
+        return add_part(isa, piece, add, usize::from(shape.c), values, bytemuck::cast_slice_mut(arena));
+    }
     let (Some(cut), Constants::Channels { weights, requant }) = (Cut::of(&piece.placed.step.op), constants) else {
         return Err(ShapeError::Weights);
     };
@@ -55,6 +59,27 @@ pub fn run_part(
         row += rows;
     }
     Ok(())
+}
+
+/// Adds `values` to some positions of `channels` bytes each.
+fn add_part(
+    isa: Isa,
+    piece: &Piece,
+    add: &Add,
+    channels: usize,
+    values: &[i8],
+    arena: &mut [i8],
+) -> Result<(), ShapeError> {
+    let part = |whole: &Range<usize>| {
+        let start = whole.start.saturating_add(piece.channels.start.saturating_mul(channels));
+        start..start.saturating_add(values.len()).min(whole.end)
+    };
+    let (input, output) = (part(&piece.placed.inputs[0]), part(&piece.placed.output));
+    if input == output {
+        return add_in_place_s8(isa, add, arena.get_mut(output).ok_or(ShapeError::Output)?, values);
+    }
+    let [input, output] = split(arena, [input, output])?;
+    add_s8(isa, add, input, values, output)
 }
 
 /// Output rows whose staging fits in `bytes`, at least one.

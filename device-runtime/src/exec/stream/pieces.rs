@@ -6,13 +6,13 @@ use super::cut::Cut;
 use super::{StreamError, StreamNeeds};
 use crate::bundle::{Bundle, Op, PlacedStep, Plan, Steps};
 use crate::exec::ARENA_ALIGN;
-use crate::exec::dispatch::TABLE_ENTRIES;
+use crate::exec::dispatch::{TABLE_ENTRIES, value_bytes};
 
-/// A step, or some output channels of a convolution.
+/// A step, some output channels of a convolution, or some positions of an addition of constants.
 #[derive(Debug, Clone)]
 pub struct Piece {
     pub placed: PlacedStep,
-    /// Output channels to compute; all of them unless the step is a convolution that was cut.
+    /// Output channels to compute, or positions of an addition of constants; all of them unless the step was cut.
     pub channels: Range<usize>,
 }
 
@@ -34,7 +34,7 @@ impl Piece {
 
     /// True if the step ends with it.
     pub fn is_last(&self) -> bool {
-        self.channels.end == usize::from(self.placed.step.op.output().c)
+        self.channels.end == units(&self.placed.step.op)
     }
 }
 
@@ -62,8 +62,11 @@ impl<'b> Pieces<'b> {
                 (placed, most, 0)
             }
         };
-        let all = usize::from(placed.step.op.output().c);
-        let channels = Cut::of(&placed.step.op).map_or(0..all, |cut| cut.range_at(first, most));
+        let all = units(&placed.step.op);
+        let channels = match Cut::of(&placed.step.op) {
+            Some(cut) => cut.range_at(first, most),
+            None => first..first.saturating_add(most).min(all),
+        };
         if channels.end < all {
             self.current = Some((placed.clone(), most, channels.end));
         }
@@ -83,8 +86,11 @@ impl<'b> Pieces<'b> {
     fn channels_per_piece(&self, op: &Op) -> Result<usize, StreamError> {
         let most = match Cut::of(op) {
             Some(cut) => cut.most_channels(self.window_bytes),
-            None if step_constant_bytes(op) <= self.window_bytes => usize::from(op.output().c),
-            None => 0,
+            None if step_constant_bytes(op) <= self.window_bytes => units(op),
+            None => match op {
+                Op::AddConstant { shape, .. } => self.window_bytes / usize::from(shape.c).max(1),
+                _ => 0,
+            },
         };
         if most > 0 {
             return Ok(most);
@@ -94,11 +100,29 @@ impl<'b> Pieces<'b> {
     }
 }
 
+/// What a step can be cut into: positions of an addition of constants, else output channels.
+fn units(op: &Op) -> usize {
+    match op {
+        Op::AddConstant { shape, .. } => shape.positions(),
+        _ => usize::from(op.output().c),
+    }
+}
+
+/// Bytes of constants of a piece of a step other than a convolution.
+pub fn constant_bytes(piece: &Piece) -> usize {
+    match &piece.placed.step.op {
+        Op::AddConstant { shape, .. } => piece.channels.len().saturating_mul(usize::from(shape.c)),
+        op => step_constant_bytes(op),
+    }
+}
+
 /// Bytes of constants of a whole step.
 pub fn step_constant_bytes(op: &Op) -> usize {
     match op {
         Op::Lut { .. } => TABLE_ENTRIES,
         Op::Softmax { .. } => 4 * TABLE_ENTRIES,
+        Op::LayerNorm { shape, .. } => 8 * usize::from(shape.c),
+        Op::AddConstant { .. } | Op::Concat { .. } => value_bytes(op),
         _ => Cut::of(op).map_or(0, |cut| cut.constant_bytes(cut.channels())),
     }
 }
@@ -106,6 +130,9 @@ pub fn step_constant_bytes(op: &Op) -> usize {
 /// Smallest window for a step.
 fn least_bytes(op: &Op) -> usize {
     let whole = step_constant_bytes(op);
+    if let Op::AddConstant { shape, .. } = op {
+        return usize::from(shape.c);
+    }
     Cut::of(op).map_or(whole, |cut| cut.window_bytes(1).min(whole))
 }
 

@@ -1,6 +1,7 @@
 //! Operators of transformers: norms, functions, arithmetic with repetition, products of activations, and moves.
 
-use super::super::{Arithmetic, ChannelMap, Function, Graph, Node, Op};
+use super::super::{Arithmetic, Attention, ChannelMap, Function, Graph, Node, Op};
+use super::attention;
 
 /// A node of one of these operators, ready to run.
 pub enum TensorKernel<'g> {
@@ -33,6 +34,11 @@ pub enum TensorKernel<'g> {
         inner: usize,
     },
     Constant(&'g [f32]),
+    Attention {
+        attention: Attention,
+        channels: usize,
+        tokens: usize,
+    },
 }
 
 /// How the elements of an operand are visited.
@@ -82,6 +88,11 @@ impl<'g> TensorKernel<'g> {
             },
             Op::Mean { axis } => Self::Mean { extent: input[*axis], inner: input[axis + 1..].iter().product() },
             Op::Constant(values) => Self::Constant(values),
+            Op::Attention(attention) => {
+                let channels = input.last().copied().unwrap_or(1);
+                let tokens = input.iter().product::<usize>() / channels.max(1);
+                Self::Attention { attention: *attention, channels, tokens }
+            }
             _ => return None,
         })
     }
@@ -132,6 +143,9 @@ impl<'g> TensorKernel<'g> {
                     }
                     out.iter_mut().for_each(|out| *out /= *extent as f32);
                 }
+            }
+            Self::Attention { attention, channels, tokens } => {
+                attention::run(attention, *channels, *tokens, inputs[0], output);
             }
             Self::Constant(values) => {
                 output.chunks_exact_mut(values.len().max(1)).for_each(|sample| sample.copy_from_slice(values));

@@ -232,7 +232,7 @@ fn flattened_transpose(graph: &Graph, reads: &[usize], value: ValueId) -> Option
 }
 
 /// Removes nodes that the output does not depend on, and aliases that lead to them.
-fn drop_dead(graph: &mut Graph) {
+pub fn drop_dead(graph: &mut Graph) {
     let inputs: Vec<&[ValueId]> = graph.nodes.iter().map(|node| node.inputs.as_slice()).collect();
     let reads = reads(&inputs, graph.output);
     let mut now: Vec<Option<ValueId>> = vec![Some(ValueId::INPUT)];

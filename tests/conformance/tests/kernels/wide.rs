@@ -3,6 +3,8 @@
 use stitchkit_conformance::{Case, Op, Operands};
 use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
 
+use super::wide_tokens;
+
 /// The output of `case` on `operands`.
 pub fn output(case: &Case, operands: &Operands<'_>) -> Vec<i8> {
     let input = &*operands.input;
@@ -32,6 +34,13 @@ pub fn output(case: &Case, operands: &Operands<'_>) -> Vec<i8> {
             input.chunks(usize::from(*columns)).flat_map(|row| softmax(row, operands.table)).collect()
         }
         Op::Transpose([h, w, c], perm) => transpose([*h, *w, *c].map(usize::from), perm.map(usize::from), input),
+        Op::LayerNorm(norm) => wide_tokens::layer_norm(norm, input, operands.table),
+        Op::Attention(attention) => wide_tokens::attention(&attention.operator(), input),
+        Op::Concat([before, ..]) => {
+            let (before, after) = operands.weights.split_at(usize::from(*before));
+            [before, input, after].concat()
+        }
+        Op::Slice(from, first, to) => slice(from.map(usize::from), first.map(usize::from), to.map(usize::from), input),
     }
 }
 
@@ -41,7 +50,7 @@ fn round(numerator: i128, shift: u8) -> i128 {
     (2 * numerator + denominator).div_euclid(2 * denominator)
 }
 
-fn land(accumulator: i128, multiplier: i32, shift: u8, landing: Landing) -> i8 {
+pub fn land(accumulator: i128, multiplier: i32, shift: u8, landing: Landing) -> i8 {
     let scaled = round(accumulator * i128::from(multiplier), shift) + i128::from(landing.zero_point);
     scaled.clamp(landing.lo.into(), landing.hi.into()) as i8
 }
@@ -134,6 +143,18 @@ fn transpose(extents: [usize; 3], perm: [usize; 3], input: &[i8]) -> Vec<i8> {
                     at[axis] = index;
                 }
                 output.push(input[(at[0] * extents[1] + at[1]) * extents[2] + at[2]]);
+            }
+        }
+    }
+    output
+}
+
+fn slice([_, columns, channels]: [usize; 3], first: [usize; 3], to: [usize; 3], input: &[i8]) -> Vec<i8> {
+    let mut output = Vec::new();
+    for i in first[0]..first[0] + to[0] {
+        for j in first[1]..first[1] + to[1] {
+            for k in first[2]..first[2] + to[2] {
+                output.push(input[(i * columns + j) * channels + k]);
             }
         }
     }

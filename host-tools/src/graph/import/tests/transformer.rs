@@ -3,6 +3,7 @@
 
 use super::model::{Model, Value};
 use super::{cost, names};
+use crate::graph::attention;
 
 fn attention(model: &mut Model) {
     model.weights("qkv", &[12, 36]).weights("b", &[36]).weights("p", &[12, 12]);
@@ -42,6 +43,7 @@ fn an_attention_block_matches_tract() {
     assert_eq!(names(&graph).iter().filter(|name| **name == "matmul").count(), 2);
     // Projections 7 * 12 * (36 + 12), two products of 2 heads x 7 x 7 x 6.
     assert_eq!(cost::macs(&graph), 7 * 12 * 48 + 2 * 2 * 7 * 7 * 6);
+    assert_eq!(names(&attention::join(&graph)), ["layernorm", "dense", "attention", "dense", "add"]);
 }
 
 #[test]

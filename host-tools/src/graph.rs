@@ -275,6 +275,17 @@ impl Op {
             _ => Vec::new(),
         }
     }
+
+    /// The constants of the operation in the same order, to be replaced by others of the same length.
+    pub fn constants_mut(&mut self) -> Vec<&mut Weights> {
+        match self {
+            Self::Conv(conv) => vec![&mut conv.weights, &mut conv.bias],
+            Self::Dense(dense) => vec![&mut dense.weights, &mut dense.bias],
+            Self::Affine(affine) | Self::LayerNorm { affine, .. } => vec![&mut affine.scale, &mut affine.shift],
+            Self::Constant(values) => vec![values],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// One operation of a [`Graph`].

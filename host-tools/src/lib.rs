@@ -14,6 +14,7 @@
 //! | [`infer`] | running bundles on the host |
 //! | [`quantize`] | calibration and the float-to-integer translation |
 //! | [`compile`] | arena planner, cost figures, bundle writer |
+//! | [`train`] | training of stitched families: reverse mode over the float graph |
 //! | [`report`] | tables, and the page with plots |
 #![warn(missing_docs)]
 
@@ -29,3 +30,5 @@ pub mod quantize;
 pub mod report;
 pub mod stitch;
 pub mod study;
+#[cfg(feature = "train")]
+pub mod train;

@@ -8,6 +8,7 @@
 //! | `equalize` | channels that share a range brought to like ranges, in floats |
 //! | [`scale`] | ranges to scales, real factors to fixed-point multipliers |
 //! | [`lower`] | float graph to integer steps |
+//! | [`fake`] | the same rounding on real numbers, for training |
 //! | [`integer`] | the integer steps with their constants |
 //! | [`noise`] | how far integer activations are from the float ones |
 //!
@@ -18,6 +19,7 @@
 pub mod calibrate;
 mod constants;
 mod equalize;
+pub mod fake;
 mod fuse;
 pub mod histogram;
 pub mod integer;

@@ -75,12 +75,9 @@ fn quantize_channel(row: &[f32], bias: f32, input: Quant, output: Quant) -> Resu
         return Err(ChannelFault::NotFinite);
     }
     let (input_scale, output_scale, bias) = (f64::from(input.scale), f64::from(output.scale), f64::from(bias));
-    let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
-    if f64::from(largest) < f64::from(f32::MIN_POSITIVE) {
+    let Some(weight_scale) = weight_scale(row, bias as f32, input) else {
         return Ok(dead_channel(row.len(), bias / output_scale));
-    }
-    // A bias far beyond the weights makes the weights coarser rather than overflow.
-    let weight_scale = (f64::from(largest) / 127.0).max(bias.abs() / (input_scale * MAX_BIAS));
+    };
     let weights: Vec<i8> =
         row.iter().map(|&w| (f64::from(w) / weight_scale).round().clamp(-127.0, 127.0) as i8).collect();
     let sum: i64 = weights.iter().map(|&w| i64::from(w)).sum();
@@ -92,6 +89,16 @@ fn quantize_channel(row: &[f32], bias: f32, input: Quant, output: Quant) -> Resu
     }
     let factor = Factor::from_real(input_scale * weight_scale / output_scale).ok_or(ChannelFault::Scale)?;
     Ok(Channel { weights, bias: bias as i32, factor })
+}
+
+/// Real value of one step of a channel's weights; `None` if they are all zero. A bias far beyond the weights makes them
+/// coarser rather than overflow.
+pub(super) fn weight_scale(row: &[f32], bias: f32, input: Quant) -> Option<f64> {
+    let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
+    if largest < f32::MIN_POSITIVE {
+        return None;
+    }
+    Some((f64::from(largest) / 127.0).max(f64::from(bias).abs() / (f64::from(input.scale) * MAX_BIAS)))
 }
 
 /// A channel whose weights are all zero yields its bias: stored in output steps, with a factor of one.

@@ -26,8 +26,14 @@
 //! Losses are computed per chunk ([`Loss`]): everything a sample's loss needs must be a tapped value of the program
 //! ([`Options::taps`]) or data indexed by the sample's number in the batch.
 
+mod chunk;
+pub(crate) mod kernels;
+mod ops;
 mod params;
+mod plan;
 mod program;
+#[cfg(test)]
+mod tests;
 mod workspace;
 
 pub use params::{Grads, ParamId, ParamInfo, Params, Role, Training};

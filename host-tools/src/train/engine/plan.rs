@@ -191,6 +191,13 @@ impl<'a> Planner<'a> {
             _ => return,
         };
         let slot = self.push(op, inputs, last, passes, pair.is_trained());
+        // What the step took in has no reader but the next of them; it counts as computed.
+        let mut absorbed = value;
+        while absorbed != last {
+            self.holder[absorbed.0] = Some(slot);
+            let Some((next, _)) = self.sole_reader(absorbed) else { break };
+            absorbed = next;
+        }
         self.enter(last, slot);
     }
 

@@ -5,6 +5,7 @@ use crate::graph::{Batch, Graph, Node, Op, ValueId, Weights, forward};
 
 mod layers;
 mod operators;
+mod oracle;
 mod programs;
 
 /// A small deterministic generator.

@@ -28,7 +28,7 @@ fn functions_of_one_number() {
     ];
     for function in kinds {
         // Kinks lie at 0, +-2.5 and +-3; the values stay clear of them.
-        let input: Vec<f32> = (0..39).map(|i| i as f32 * 0.2 - 3.91).collect();
+        let input: Vec<f32> = (0..39).map(|i| i as f32 * 0.2 - 3.85).collect();
         one(&format!("{function:?}"), Op::Unary(function), &[3, 13], &[3, 13], input, 0.02);
     }
     for function in [Sqrt, Reciprocal, Power(-0.5), Power(3.0)] {

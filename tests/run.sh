@@ -28,6 +28,15 @@ done
 step "host tools, both executors, command line"
 cargo test --release --workspace
 
+step "gradients beside PyTorch, where it is installed"
+if ${PYTHON:-python3} -c 'import torch, onnx' 2>/dev/null; then
+    cargo build -q --release -p stitchkit --example train-bench
+    ${PYTHON:-python3} tests/train-oracle.py "$target_dir/release/examples/train-bench" models/digits/*.onnx \
+        models/cifar10-resnet/*.onnx host-tools/src/train/engine/tests/vit.onnx
+else
+    echo "skipped: PyTorch is not on this machine; stored samples of its gradients were compared by the tests above"
+fi
+
 step "bundles of the shipped families"
 mkdir -p "$target_dir/bundles"
 stitchkit="$target_dir/release/stitchkit"

@@ -152,8 +152,8 @@ impl Draft {
 
     fn push(&mut self, op: Op, inputs: &[ValueId], shape: &[usize]) -> ValueId {
         let name = format!("n{}", self.graph.nodes.len() + 1);
-        let tensor = name.clone();
-        self.graph.nodes.push(Node { name, tensor, op, inputs: inputs.to_vec(), shape: shape.to_vec() });
+        let (tensor, operator) = (name.clone(), String::new());
+        self.graph.nodes.push(Node { name, tensor, operator, op, inputs: inputs.to_vec(), shape: shape.to_vec() });
         self.graph.output = ValueId(self.graph.nodes.len());
         self.graph.output
     }

@@ -67,6 +67,7 @@ impl Draft {
         self.graph.nodes.push(Node {
             name: format!("n{i}"),
             tensor: format!("t{i}"),
+            operator: String::new(),
             op,
             inputs: inputs.to_vec(),
             shape: shape.to_vec(),

@@ -131,8 +131,9 @@ fn arithmetic_with_repetition() {
 #[test]
 fn products_of_activations() {
     let mut random = Random(6);
-    // Shapes of both operands, the result, whether the second one is transposed; a leading extent of 1 is repeated.
-    let cases: [(&[usize], &[usize], &[usize], bool); 5] = [
+    /// Shapes of both operands and the result, whether the second one is transposed; a leading extent of 1 is repeated.
+    type Case<'a> = (&'a [usize], &'a [usize], &'a [usize], bool);
+    let cases: [Case<'_>; 5] = [
         (&[4, 5], &[5, 3], &[4, 3], false),
         (&[4, 5], &[3, 5], &[4, 3], true),
         (&[2, 4, 5], &[2, 3, 5], &[2, 4, 3], true),

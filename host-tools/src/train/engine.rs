@@ -33,7 +33,7 @@ mod params;
 mod plan;
 mod program;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod workspace;
 
 pub use params::{Grads, ParamId, ParamInfo, Params, Role, Training};

@@ -9,5 +9,7 @@ pub mod padded;
 pub mod product;
 pub mod rows;
 pub mod simd;
+#[cfg(test)]
+mod tests;
 pub mod unary;
 pub mod weight_gradient;

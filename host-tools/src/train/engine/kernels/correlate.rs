@@ -3,8 +3,7 @@
 //! The gradient of a strided convolution is a sum of unstrided ones, one per phase of the stride, each with some of the taps.
 
 use super::padded::Padded;
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 
 /// One kernel tap: what it reads relative to an output's first element, and which tap of the weights it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

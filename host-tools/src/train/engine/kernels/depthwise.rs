@@ -1,7 +1,6 @@
 //! Depthwise convolution of one HWC sample; weights are `[tap][channel]`.
 
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 use crate::graph::Window;
 
 /// Window and maps of a depthwise convolution.

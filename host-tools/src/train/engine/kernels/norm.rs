@@ -1,8 +1,7 @@
 //! Layer norm and softmax over rows, forward and backward.
 
 use super::math::exp;
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 
 dispatch! {
     /// Layer norm of each row of `scale.len()` elements; `moments` takes mean and factor (`1 / sqrt(variance + epsilon)`) of each row.

@@ -1,7 +1,6 @@
 //! HWC maps copied into zero-padded rows of 16-channel blocks, which the convolution kernels read.
 
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 
 /// Geometry of a padded copy, `[row][block][column][16]`. Channels past the last one are zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Sums, masks and affine maps over rows of channels.
 
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 
 dispatch! {
     /// `sums[c] += sum of values[r][c]` over all rows.

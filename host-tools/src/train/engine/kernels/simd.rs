@@ -1,6 +1,6 @@
 //! Sixteen lanes of `f32` on whatever the processor has, chosen at run time.
 //!
-//! Kernels are written once over [`Lanes`] and compiled for AVX-512, AVX2 and plain code by [`dispatch!`](super::dispatch).
+//! Kernels are written once over [`Lanes`] and compiled for AVX-512, AVX2 and plain code by `dispatch!`.
 //! All of this crate's intrinsics are in this file.
 
 /// Width of every kernel: one AVX-512 register, two of AVX2.
@@ -54,8 +54,18 @@ pub enum Isa {
     Plain,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What this thread's kernels use in place of the best instruction set; it must be one the processor has.
+    pub static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
+}
+
 /// The best instruction set of this processor.
 pub fn isa() -> Isa {
+    #[cfg(test)]
+    if let Some(forced) = FORCED.get() {
+        return forced;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -71,8 +81,6 @@ pub fn isa() -> Isa {
 
 /// Compiles `$generic::<L>` for every instruction set behind one safe function `$name`. The generic function and all it
 /// calls must be `#[inline(always)]`, or they are not compiled with the instruction set's features.
-#[macro_export]
-#[doc(hidden)]
 macro_rules! dispatch {
     ($(#[$doc:meta])* $visible:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $generic:ident) => {
         $(#[$doc])*
@@ -107,6 +115,8 @@ macro_rules! dispatch {
         }
     };
 }
+
+pub(crate) use dispatch;
 
 /// Lanes of plain code.
 #[derive(Clone, Copy)]

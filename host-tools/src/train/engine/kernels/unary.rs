@@ -1,8 +1,7 @@
 //! Functions of every element and their derivatives.
 
 use super::math::{erf, exp, sigmoid, tanh};
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 use crate::graph::Function;
 
 const ROOT_2_OVER_PI: f32 = 0.797_884_6;

@@ -2,8 +2,7 @@
 
 use super::correlate::Correlation;
 use super::padded::Padded;
-use super::simd::{LANES, Lanes};
-use crate::dispatch;
+use super::simd::{LANES, Lanes, dispatch};
 
 /// Bytes of both copies that are walked for all weights before going on to further rows.
 const STRIP_BYTES: usize = 24 << 10;

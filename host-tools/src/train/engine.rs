@@ -53,6 +53,14 @@ pub enum EngineError {
         /// What went wrong.
         reason: String,
     },
+    /// An operator that only exists in graphs prepared for export; train the graph as it was imported.
+    #[error("`{node}`: {op} nodes are made for export and have no gradient; train the graph as it was imported")]
+    NoGradient {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: &'static str,
+    },
     /// A node's shapes do not fit its operator.
     #[error("`{node}` ({op}): inputs {inputs:?} do not give {output:?}")]
     Shape {

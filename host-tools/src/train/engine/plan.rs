@@ -275,7 +275,9 @@ impl<'a> Planner<'a> {
                 Box::new(ConcatStep { lengths })
             }
             Op::Mean { axis } => Box::new(MeanStep { extent: input[*axis], inner: input[axis + 1..].iter().product() }),
-            Op::Conv(_) | Op::Dense(_) | Op::Add | Op::Reshape => unreachable!("compiled elsewhere"),
+            Op::Conv(_) | Op::Dense(_) | Op::Add | Op::Reshape | Op::Attention(_) => {
+                unreachable!("compiled elsewhere, or refused before")
+            }
         };
         (op, false)
     }
@@ -332,6 +334,9 @@ fn taken(shape: &[usize], axis: usize, indices: &[usize]) -> Vec<usize> {
 
 /// Whether a node's shapes and constants fit its operator.
 fn check(graph: &Graph, node: &Node) -> Result<(), EngineError> {
+    if matches!(node.op, Op::Attention(_)) {
+        return Err(EngineError::NoGradient { node: node.name.clone(), op: node.op.name() });
+    }
     let inputs: Vec<&[usize]> = node.inputs.iter().map(|&value| graph.shape(value)).collect();
     if fits(node, &inputs) {
         return Ok(());
@@ -403,5 +408,6 @@ fn fits(node: &Node, inputs: &[&[usize]]) -> bool {
         }
         Op::MatMul { .. } => rank >= 2 && inputs[1].len() == rank && node.shape.len() == rank,
         Op::Constant(values) => values.len() == count(&node.shape),
+        Op::Attention(_) => false,
     }
 }

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# The kernels beside ONNX Runtime and LiteRT (XNNPACK), int8, one thread, on networks with the layers of ResNet-8 and of
+# MobileNetV2 0.35 at 96x96: processor time per inference on this machine, and instructions per inference on emulated 64-bit Arm
+# processors without the dot product, with it, and with everything QEMU knows.
+#
+#   tests/peers.sh
+#
+# Instructions are those of a run of six inferences less those of a run of one. Needs apt, pip and network; nothing is installed
+# outside the folder. Prints one line per machine, network and runtime; the last column is our figure over theirs.
+#
+# Environment:
+#   STITCHKIT_PEERS_DIR   where everything is kept; default target/peers
+#   STITCHKIT_PEERS_ARM   0 leaves out the emulated processors; default 1
+#   STITCHKIT             the program; default: built here
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
+export CARGO_TARGET_DIR=$target_dir
+work=$(realpath -m "${STITCHKIT_PEERS_DIR:-$target_dir/peers}")
+stitchkit=${STITCHKIT:-$target_dir/release/stitchkit}
+arm=aarch64-unknown-linux-gnu
+repeats=200
+rounds=5
+mkdir -p "$work"
+
+line() { printf '%-12s %-12s %-12s %12s %8s\n' "$@"; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
+
+prepare_host() {
+    [ -e "$work/venv/ready" ] || {
+        python3 -m venv "$work/venv"
+        "$work/venv/bin/pip" install --quiet numpy onnx onnxruntime ai-edge-litert sympy
+        touch "$work/venv/ready"
+    }
+    (cd "$root" && cargo build --quiet --release -p stitchkit-device)
+    [ -n "${STITCHKIT:-}" ] || (cd "$root" && cargo build --quiet --release -p stitchkit)
+    "$work/venv/bin/python" "$root/tests/peers.py" make "$work" >"$work/networks" 2>"$work/make.log"
+    while read -r name _; do
+        "$stitchkit" export "$work/$name" --out "$work/$name.stk" >"$work/export.log" 2>&1
+        head -c 65536 "$work/$name.int8.onnx" >"$work/$name.in"
+        truncate -s "$("$target_dir/release/stitchkit-device" "$work/$name.stk" --list --json |
+            sed -E 's/.*"input_bytes":([0-9]+).*/\1/')" "$work/$name.in"
+    done <"$work/networks"
+}
+
+# Processor time of one inference in microseconds: ours, then each peer, round by round.
+ours_us() {
+    local few many
+    TIMEFORMAT=%U
+    few=$({ time "$target_dir/release/stitchkit-device" "$work/$1.stk" --plan 0 --input "$work/$1.in" --repeat 1 >/dev/null 2>&1; } 2>&1)
+    many=$({ time "$target_dir/release/stitchkit-device" "$work/$1.stk" --plan 0 --input "$work/$1.in" --repeat $((4 * repeats)) >/dev/null 2>&1; } 2>&1)
+    awk -v a="$few" -v b="$many" -v n=$((4 * repeats - 1)) 'BEGIN { print (b - a) / n * 1e6 }'
+}
+theirs_us() {
+    "$work/venv/bin/python" "$root/tests/peers.py" run "$1" "$2" $repeats 2>/dev/null |
+        awk -v n=$repeats '/^seconds/ { print $2 / n * 1e6 }'
+}
+compare_host() {
+    local name=$1 round
+    : >"$work/ours" && : >"$work/ort" && : >"$work/litert"
+    for round in $(seq $rounds); do
+        ours_us "$name" >>"$work/ours"
+        theirs_us ort "$work/$name.int8.onnx" >>"$work/ort"
+        theirs_us litert "$work/$name.int8.tflite" >>"$work/litert"
+    done
+    local ours ort litert
+    ours=$(median <"$work/ours") ort=$(median <"$work/ort") litert=$(median <"$work/litert")
+    line "host, us" "$name" stitchkit "$(printf %.0f "$ours")" ""
+    line "host, us" "$name" onnxruntime "$(printf %.0f "$ort")" "$(ratio "$ours" "$ort")"
+    line "host, us" "$name" litert "$(printf %.0f "$litert")" "$(ratio "$ours" "$litert")"
+}
+
+# A Python for 64-bit Arm with both runtimes, unpacked beside the emulator's C library.
+prepare_arm() {
+    local lists=$work/apt options package
+    (cd "$root" && cargo build --quiet --profile device -p stitchkit-device --target $arm)
+    cc -shared -fPIC -O2 -o "$work/count.so" "$root/tests/count-instructions.c"
+    [ ! -e "$work/arm/ready" ] || return 0
+    mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial" "$work/arm/proc" "$work/arm/sys/devices/system/cpu"
+    touch "$lists/status"
+    options=(-qq -o Dir::State::Lists="$lists/lists" -o Dir::Cache="$lists/cache" -o Dir::State::status="$lists/status"
+        -o APT::Architecture=arm64 -o APT::Architectures::=arm64)
+    apt-get "${options[@]}" update
+    version=$("$work/venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    (cd "$lists" && apt-get "${options[@]}" download "python$version-minimal" "libpython$version-minimal" "libpython$version-stdlib" \
+        libc6 libstdc++6 libgcc-s1 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 libssl3 2>"$work/apt.log")
+    for package in "$lists"/*.deb; do dpkg -x "$package" "$work/arm"; done
+    "$work/venv/bin/pip" install --quiet --target "$work/arm/site" --only-binary=:all: --python-version "$version" \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 \
+        --platform manylinux2014_aarch64 onnxruntime ai-edge-litert
+    ln -sf "python$version" "$work/arm/usr/bin/python3"
+    touch "$work/arm/ready"
+}
+
+# ONNX Runtime asks these files about the processor; the emulator shows those of this machine otherwise.
+describe_processor() {
+    local features="fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid" part=0xd03 file
+    case $1 in
+        neoverse-n1) features="$features atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp" part=0xd0c ;;
+        max) features="$features atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp i8mm bf16" part=0xd40 ;;
+    esac
+    printf 'processor\t: 0\nFeatures\t: %s\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\nCPU part\t: %s\nCPU revision\t: 1\n\n' \
+        "$features" $part >"$work/arm/proc/cpuinfo"
+    for file in possible present online; do echo 0 >"$work/arm/sys/devices/system/cpu/$file"; done
+}
+
+# Instructions of the words given after the processor.
+count() {
+    local processor=$1
+    shift
+    qemu-aarch64 -cpu "$processor" -L "$work/arm" -E PYTHONPATH="$work/arm/site" -E PYTHONHASHSEED=0 \
+        -plugin "file=$work/count.so" "$@" 2>&1 >/dev/null | awk '/^instructions/ { print $2 }'
+}
+ours_instructions() {
+    local few many program=$target_dir/$arm/device/stitchkit-device
+    few=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --repeat 1)
+    many=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --repeat 6)
+    echo $(((many - few) / 5))
+}
+theirs_instructions() {
+    local few many
+    few=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$2" "$3" 0)
+    many=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$2" "$3" 5)
+    echo $(((many - few) / 5))
+}
+compare_arm() {
+    local processor=$1 name=$2 ours ort litert
+    describe_processor "$processor"
+    ours=$(ours_instructions "$processor" "$name")
+    ort=$(theirs_instructions "$processor" ort "$work/$name.int8.onnx")
+    litert=$(theirs_instructions "$processor" litert "$work/$name.int8.tflite")
+    line "$processor" "$name" stitchkit "$ours" ""
+    line "$processor" "$name" onnxruntime "$ort" "$(ratio "$ours" "$ort")"
+    line "$processor" "$name" litert "$litert" "$(ratio "$ours" "$litert")"
+}
+
+prepare_host
+line machine network runtime "per run" "ours/it"
+while read -r name _; do compare_host "$name"; done <"$work/networks"
+[ "${STITCHKIT_PEERS_ARM:-1}" = 1 ] || exit 0
+prepare_arm
+for processor in cortex-a53 neoverse-n1 max; do
+    while read -r name _; do compare_arm "$processor" "$name" </dev/null; done <"$work/networks"
+done

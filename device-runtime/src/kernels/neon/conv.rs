@@ -31,8 +31,8 @@ pub fn conv2d(
     match level {
         Level::Matrix => call.eights::<Matrix>(walk, output),
         Level::Dot => call.eights::<Dot>(walk, output),
-        // A single position reads every weight once; looking at them all first would cost more than it saves.
-        Level::Base if p.output.positions() == 1 || weights.contains(&i8::MIN) => call.fours::<Wide>(walk, output),
+        // The exporter writes no such weights.
+        Level::Base if weights.contains(&i8::MIN) => call.any_weights(walk, output),
         Level::Base => call.fours::<Paired>(walk, output),
     }
 }
@@ -85,6 +85,14 @@ impl<'a> Call<'a> {
                     group.four_windows::<P>(&self.finish, taps, places);
                 }
             }
+        });
+    }
+
+    #[inline(never)]
+    fn any_weights(&self, walk: Walk<'_>, output: &mut [i8]) {
+        self.for_each_turn(walk, 4, output, |group, taps, places| {
+            // SAFETY: as above.
+            unsafe { group.rest::<Wide>(&self.finish, taps, (0, 0), places) };
         });
     }
 

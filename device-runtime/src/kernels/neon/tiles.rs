@@ -44,8 +44,17 @@ impl Group<'_> {
     }
 
     /// Up to four filters at a time from `from` on, for the windows of `places` from `window`, 0 or 4, on.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `P`, and the places take all results.
     #[inline(never)]
-    fn rest<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, (from, window): (usize, usize), places: Places) {
+    pub unsafe fn rest<P: Products>(
+        &self,
+        finish: &Finish<'_>,
+        taps: &Taps,
+        (from, window): (usize, usize),
+        places: Places,
+    ) {
         for at in (from..self.count).step_by(4) {
             let count = (self.count - at).min(4);
             let mut filters = self.filters::<4>(at);
@@ -73,7 +82,7 @@ impl Group<'_> {
     ///
     /// # Safety
     /// The processor has the instructions of `P`, and the places take all results.
-    #[inline(always)]
+    #[inline(never)]
     pub unsafe fn four_windows<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, places: Places) {
         let whole = if places.windows == 4 { self.whole(4) } else { 0 };
         for at in (0..whole).step_by(4) {
@@ -85,7 +94,8 @@ impl Group<'_> {
             }
         }
         if whole < self.count {
-            self.rest::<P>(finish, taps, (whole, 0), places);
+            // SAFETY: the caller's promises.
+            unsafe { self.rest::<P>(finish, taps, (whole, 0), places) };
         }
     }
 
@@ -93,7 +103,7 @@ impl Group<'_> {
     ///
     /// # Safety
     /// As [`four_windows`](Self::four_windows).
-    #[inline(always)]
+    #[inline(never)]
     pub unsafe fn one_window<P: Products>(&self, finish: &Finish<'_>, taps: &Taps, places: Places) {
         let whole = self.whole(TILE);
         for at in (0..whole).step_by(TILE) {
@@ -106,7 +116,8 @@ impl Group<'_> {
             }
         }
         if whole < self.count {
-            self.rest::<P>(finish, taps, (whole, 0), places);
+            // SAFETY: the caller's promises.
+            unsafe { self.rest::<P>(finish, taps, (whole, 0), places) };
         }
     }
 
@@ -142,8 +153,11 @@ impl Group<'_> {
             }
         }
         if whole < self.count {
-            self.rest::<Dot>(finish, taps, (whole, 0), places);
-            self.rest::<Dot>(finish, taps, (whole, 4), places);
+            // SAFETY: the caller's promises.
+            unsafe {
+                self.rest::<Dot>(finish, taps, (whole, 0), places);
+                self.rest::<Dot>(finish, taps, (whole, 4), places);
+            }
         }
     }
 }

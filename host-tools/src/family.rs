@@ -23,8 +23,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use self::config::{
-    Adapters, AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter,
-    FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
+    Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    TrainingConfig,
 };
 pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_dataset};
 pub use self::image::load_image;

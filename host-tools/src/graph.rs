@@ -14,6 +14,7 @@ pub mod forward;
 pub mod head;
 pub mod import;
 pub mod resize;
+pub mod rewrite;
 pub mod segment;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 //! | [`compile`] | arena planner, cost figures, bundle writer |
 //! | [`train`] | training of stitched families: reverse mode over the float graph |
 //! | [`report`] | tables, and the page with plots |
+//! | [`safetensors`] | files of named tensors |
 #![warn(missing_docs)]
 
 pub mod assemble;
@@ -28,6 +29,7 @@ pub mod graph;
 pub mod infer;
 pub mod quantize;
 pub mod report;
+pub mod safetensors;
 pub mod stitch;
 pub mod study;
 #[cfg(feature = "train")]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pieces`] | the parts that shipped plans are made of: anchor segments between neighbouring cuts, stitching layers |
 //! | [`histogram`] | distribution of one tensor's values, and the range chosen from it |
+//! | [`pinned`] | quantizations kept in a file |
 //! | [`calibrate`] | one pinned quantization per cut, and one per value inside a piece |
 //! | `equalize` | channels that share a range brought to like ranges, in floats |
 //! | [`scale`] | ranges to scales, real factors to fixed-point multipliers |
@@ -26,10 +27,12 @@ pub mod integer;
 pub mod lower;
 pub mod noise;
 pub mod pieces;
+pub mod pinned;
 pub mod scale;
 mod tokens;
 
 pub use calibrate::{Calibration, CutRange, Options, calibrate};
 pub use constants::ChannelFault;
+pub use fuse::held_values;
 pub use histogram::Method;
 pub use lower::LowerError;

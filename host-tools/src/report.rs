@@ -6,6 +6,7 @@
 //! | [`bundle_data`] | the same from a bundle alone |
 //! | [`work`] | the work of a whole plan, from which boards' latencies are predicted |
 //! | [`trace`] | adaptation traces |
+//! | [`training`] | the run that trained a family |
 //! | [`page`] | the HTML page |
 //! | [`scatter`] | a plot for the terminal |
 //! | [`sizes`] | where a bundle's bytes go |
@@ -18,4 +19,5 @@ pub mod scatter;
 pub mod sizes;
 pub mod table;
 pub mod trace;
+pub mod training;
 pub mod work;

@@ -7,6 +7,7 @@
 //! | [`adapter`] | class tokens and grids that only one of two anchors has |
 //! | [`space`] | all candidates of a family |
 //! | [`init`] | least-squares initialisation of stitching layers |
+//! | [`trained`] | stitching layers that training wrote |
 //! | [`linalg`] | the solver behind it |
 //! | [`rank`] | which stitches are likely to be good, before any runs |
 //! | [`evaluate`] | float logits and accuracy of candidates |
@@ -22,6 +23,7 @@ pub mod rank;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod testnet;
+pub mod trained;
 
 use crate::family::DataError;
 use crate::graph::{Dense, Graph, Op, SegmentError};
@@ -85,6 +87,21 @@ pub struct LayerSpec {
     pub makes_token: bool,
     /// Crossings it serves, at least one.
     pub uses: Vec<Crossing>,
+}
+
+impl LayerSpec {
+    /// The layer with all weights and biases zero.
+    #[must_use]
+    pub fn zeros(&self) -> StitchingLayer {
+        let map = |rank: Option<usize>| AffineLayer {
+            down: rank.map(|rank| vec![0.0; rank * self.in_channels]),
+            weights: vec![0.0; rank.unwrap_or(self.in_channels) * self.out_channels],
+            bias: vec![0.0; self.out_channels],
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+        };
+        StitchingLayer { places: map(self.rank), token: self.makes_token.then(|| map(None)) }
+    }
 }
 
 /// What is applied to the value taken: an affine map of every position (pixel or token), and where the two anchors do not
@@ -199,6 +216,14 @@ pub enum StitchError {
     NoImages {
         /// What was to be done.
         task: &'static str,
+    },
+    /// A file of trained stitching layers that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Layers {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong, and with which layer.
+        reason: String,
     },
     /// Images that do not fit the anchors.
     #[error(transparent)]

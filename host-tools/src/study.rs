@@ -15,14 +15,14 @@ use crate::family::{Dataset, Family};
 use crate::infer::{self, Backend, InferError, Loaded};
 use crate::quantize::Calibration;
 use crate::stitch::init::CrossingFit;
-use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchingLayer, evaluate, init};
+use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchingLayer, evaluate, trained};
 
 /// Choices that a study depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Ranges and golden vectors.
     pub options: ExportOptions,
-    /// Noise that stitching layers must bear, see [`init::least_squares`].
+    /// Noise that stitching layers must bear, see [`crate::stitch::init::least_squares`].
     pub stitch_noise: f64,
 }
 
@@ -104,7 +104,7 @@ pub fn study(
     {
         return Ok(study);
     }
-    let fitted = init::least_squares(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
+    let fitted = trained::layers(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
         watch("fitting stitches", done, all)
     })?;
     let layers = fitted.layers;

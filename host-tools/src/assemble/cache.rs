@@ -108,6 +108,9 @@ pub fn key(family: &Family, candidates: &[Candidate], settings: &Settings) -> St
     for anchor in &family.anchors {
         hash.add(&std::fs::read(&anchor.path).unwrap_or_default());
     }
+    if let Some(layers) = &family.config.stitching.layers {
+        hash.add(&std::fs::read(family.folder.join(layers)).unwrap_or_default());
+    }
     let calibration = family.config.calibration.as_ref().map(|c| &c.data);
     for data in calibration.into_iter().chain(family.config.evaluation.as_ref().map(|e| &e.data)) {
         hash.add(format!("{:?}", stamp(&family.folder.join(data))).as_bytes());

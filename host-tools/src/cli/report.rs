@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use stitchkit::compile::ExportOptions;
 use stitchkit::export::{self, Keep, Request};
-use stitchkit::family::Family;
+use stitchkit::family::{FILE_NAME, Family};
 use stitchkit::fleet::Need;
 use stitchkit::quantize::Options;
 use stitchkit::report::data::{ReportData, SCHEMA_VERSION};
 use stitchkit::report::table::grouped;
 use stitchkit::report::trace::Trace;
+use stitchkit::report::training::TrainingData;
 use stitchkit::report::{bundle_data, page};
 
 use super::boards::{self, BoardOption};
@@ -44,6 +45,9 @@ pub struct Command {
     /// Plot an adaptation trace (JSON lines, one per inference); may be repeated.
     #[arg(long = "trace", value_name = "FILE")]
     traces: Vec<PathBuf>,
+    /// Plot the training run of this log; default: run.log.jsonl in the family's folder, if it is there.
+    #[arg(long, value_name = "FILE")]
+    training: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +72,9 @@ impl Command {
             data.boards.clear();
         }
         add(&mut data, &boards, traces);
+        if let Some(path) = self.training.clone().or_else(|| run_log(&self.source)) {
+            data.training = Some(read_training(&path)?);
+        }
         let html = page::render(&data)?;
         output_file::write(&self.html, html.as_bytes())?;
         let report = Report {
@@ -132,6 +139,17 @@ fn evaluate(source: &Path, ui: &Ui) -> anyhow::Result<ReportData> {
     let export = export::export(&family, request, &|stage, done, all| stages.show(stage, done, all))?;
     stages.finish();
     Ok(ReportData::of_export(&family, &export, &[])?)
+}
+
+/// The log that a training run left in a family's folder.
+fn run_log(source: &Path) -> Option<PathBuf> {
+    let folder = if source.is_dir() { source } else { source.parent().filter(|_| source.ends_with(FILE_NAME))? };
+    Some(folder.join("run.log.jsonl")).filter(|path| path.is_file())
+}
+
+fn read_training(path: &Path) -> anyhow::Result<TrainingData> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    TrainingData::of_log(&text).map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }
 
 fn read_trace(path: &Path) -> anyhow::Result<Trace> {

@@ -15,8 +15,8 @@ use crate::quantize::lower::{LowerError, lower, shape_of};
 use crate::quantize::noise::{self, StepNoise, StepSource};
 use crate::quantize::pieces::{Piece, Pieces};
 use crate::quantize::scale::to_int8;
-use crate::quantize::{Calibration, Options, calibrate};
-use crate::stitch::{Candidate, StitchError, StitchingLayer};
+use crate::quantize::{Calibration, Options, calibrate, pinned};
+use crate::stitch::{Candidate, StitchError, StitchingLayer, trained};
 
 /// Choices of an export.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,7 +118,8 @@ pub struct Compiled {
 
 /// Quantizes the candidates with the float network's own weights and builds their bundle.
 ///
-/// `layers` holds the stitching layers of the whole space, `calibration` the images that choose the ranges. Accuracies are
+/// `layers` holds the stitching layers of the whole space, `calibration` the images that choose the ranges; ranges that the
+/// family's file of trained layers pins are taken from there. Accuracies are
 /// unknown (0) until [`Compiled::set_accuracy`].
 ///
 /// # Errors
@@ -134,7 +135,10 @@ pub fn compile(
         return Err(CompileError::NoCalibration);
     }
     let pieces = Pieces::new(family, candidates, layers)?;
-    let ranges = calibrate(&pieces, &family.config.input, &calibration.images, options.quantization);
+    let mut ranges = calibrate(&pieces, &family.config.input, &calibration.images, options.quantization);
+    if let Some((path, file)) = trained::file(family)? {
+        pinned::pin(&pieces, &mut ranges, &file).map_err(|reason| StitchError::Layers { path, reason })?;
+    }
     build(family, candidates, pieces, ranges, calibration, options)
 }
 

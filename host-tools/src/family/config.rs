@@ -23,6 +23,8 @@ pub struct FamilyConfig {
     pub calibration: Option<CalibrationConfig>,
     /// Images for the reported accuracy.
     pub evaluation: Option<EvaluationConfig>,
+    /// How training images may be varied without changing what they show.
+    pub training: TrainingConfig,
 }
 
 /// Image size and the map from pixels to the values an anchor takes.
@@ -132,6 +134,8 @@ pub struct StitchingConfig {
     pub shared_layers: SharedLayers,
     /// Whether anchors are joined where only one has a class token, or where their grids differ.
     pub adapters: Adapters,
+    /// Safetensors file of trained stitching layers, relative to `family.toml`; layers that it lacks are least squares.
+    pub layers: Option<PathBuf>,
 }
 
 impl StitchingConfig {
@@ -161,6 +165,28 @@ pub enum Adapters {
     None,
     /// Yes: see [`crate::stitch::adapter`].
     Allowed,
+}
+
+/// What lies around a training image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Border {
+    /// Its mirror image.
+    #[default]
+    Mirror,
+    /// Pixels of value 0.
+    Zero,
+}
+
+/// `[training]`: variations of training images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrainingConfig {
+    /// Pixels by which an image may be moved in each direction.
+    pub crop_padding: usize,
+    /// What comes in at the edge then.
+    pub border: Border,
+    /// Whether an image mirrored left to right is as good as the image.
+    pub flip: bool,
 }
 
 /// Which anchors are joined directly.

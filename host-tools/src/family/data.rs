@@ -305,6 +305,14 @@ pub struct TrainingImages {
     pub search: Dataset,
 }
 
+/// What each image of the calibration source is for.
+struct Roles {
+    calibration: Vec<usize>,
+    ranking: Vec<usize>,
+    /// Neither; networks may be trained on these.
+    unused: Vec<usize>,
+}
+
 impl Family {
     /// Loads the calibration images and the images that rank candidates, both drawn in the order that the seed gives. The
     /// ranking images are the held-out ones if the family names any, else what calibration leaves, up to `search-images`.
@@ -313,6 +321,25 @@ impl Family {
     /// [`DataError::NoSection`] without `[calibration]`, [`DataError::TooFew`] when no image is left to rank with, or any
     /// other [`DataError`].
     pub fn training_images(&self) -> Result<TrainingImages, DataError> {
+        let (listing, roles) = self.training_roles()?;
+        Ok(TrainingImages {
+            calibration: self.adapt(listing.load(&roles.calibration)?),
+            search: self.adapt(listing.load(&roles.ranking)?),
+        })
+    }
+
+    /// Loads all images that networks may be trained on: those of the calibration source that do not rank candidates.
+    ///
+    /// # Errors
+    /// As [`Self::training_images`].
+    pub fn learning_images(&self) -> Result<Dataset, DataError> {
+        let (listing, roles) = self.training_roles()?;
+        let mut chosen = [roles.calibration, roles.unused].concat();
+        chosen.sort_unstable();
+        Ok(self.adapt(listing.load(&chosen)?))
+    }
+
+    fn training_roles(&self) -> Result<(Listing, Roles), DataError> {
         let section = self.config.calibration.as_ref().ok_or_else(|| self.no_section("calibration"))?;
         let source = self.source(&section.data, section.split.as_deref());
         let listing = Listing::open(&source, self.stored_shape(), self.stored_labels())?;
@@ -332,19 +359,17 @@ impl Family {
         if seen.len() < calibration || calibration == 0 {
             return Err(too_few(section.images, "calibration"));
         }
-        let unused = seen.split_off(calibration);
+        let mut unused = seen.split_off(calibration);
+        let most = self.config.evaluation.as_ref().map_or(usize::MAX, |evaluation| evaluation.search_images);
         if section.held_out_per_class == 0 {
-            ranking = unused;
+            ranking = unused.drain(..most.min(unused.len())).collect();
         }
         if ranking.is_empty() {
             return Err(too_few(section.images + 1, "calibration and for ranking candidates"));
         }
-        ranking.truncate(self.config.evaluation.as_ref().map_or(usize::MAX, |evaluation| evaluation.search_images));
+        ranking.truncate(most);
         self.check_outputs(&listing)?;
-        Ok(TrainingImages {
-            calibration: self.adapt(listing.load(&seen)?),
-            search: self.adapt(listing.load(&ranking)?),
-        })
+        Ok((listing, Roles { calibration: seen, ranking, unused }))
     }
 
     /// Images that calibrate, of `seen` that may. With fewer classes there are fewer images; then those that are there have

@@ -10,8 +10,9 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::config::{
-    Adapters, AnchorConfig, AnchorPairs, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig, Filter,
-    FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
+    Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    TrainingConfig,
 };
 
 /// The only value of `schema` this version reads.
@@ -77,6 +78,7 @@ struct RawFamily {
     stitching: RawStitching,
     calibration: Option<RawCalibration>,
     evaluation: Option<RawEvaluation>,
+    training: Option<RawTraining>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +126,18 @@ struct RawStitching {
     shared_layers: SharedLayers,
     #[serde(default)]
     adapters: bool,
+    layers: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawTraining {
+    #[serde(default)]
+    crop_padding: usize,
+    #[serde(default)]
+    border: Border,
+    #[serde(default)]
+    flip: bool,
 }
 
 #[derive(Deserialize)]
@@ -212,6 +226,11 @@ impl Check<'_> {
             stitching: self.stitching(&raw.stitching),
             calibration: raw.calibration.map(|section| self.calibration(section)),
             evaluation: raw.evaluation.map(|section| self.evaluation(section)),
+            training: raw.training.map_or_else(TrainingConfig::default, |section| TrainingConfig {
+                crop_padding: section.crop_padding,
+                border: section.border,
+                flip: section.flip,
+            }),
         }
     }
 
@@ -287,6 +306,7 @@ impl Check<'_> {
             rank: raw.rank.as_ref().map(|value| self.positive("stitching.rank", value)),
             shared_layers: raw.shared_layers,
             adapters: if raw.adapters { Adapters::Allowed } else { Adapters::None },
+            layers: raw.layers.clone(),
         }
     }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::Graph;
 pub(super) use draft::drop_dead;
+pub(super) use guard::guarded;
+pub(super) use lower::label;
 use source::Source;
 
 mod affine;

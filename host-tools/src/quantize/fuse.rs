@@ -46,6 +46,15 @@ pub(super) struct Unit {
     pub residual: Option<Residual>,
 }
 
+/// The values of a graph that int8 tensors hold, the input first, with their quantization. `quants` has one entry per
+/// value. What a step's clamp or another step absorbs is not among them.
+#[must_use]
+pub fn held_values(graph: &Graph, quants: &[Quant]) -> Vec<(ValueId, Quant)> {
+    let units = form(graph, quants);
+    let input = quants.first().map(|&quant| (ValueId::INPUT, quant));
+    input.into_iter().chain(units.iter().map(|unit| (unit.value, unit.quant))).collect()
+}
+
 const UNCLIPPED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 /// Turns a graph into units in execution order. Constant tensors are no units; who reads them holds them. `quants` has one entry per value.

@@ -24,6 +24,7 @@ pub fn of_bundle(bundle: &Bundle<'_>) -> ReportData {
         networks,
         boards: Vec::new(),
         traces: Vec::new(),
+        training: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::trace::Trace;
+use super::training::TrainingData;
 use super::work::PlanWork;
 use crate::export::{Export, Outcome};
 use crate::family::{Anchor, Family};
@@ -41,6 +42,9 @@ pub struct ReportData {
     /// Adaptation traces.
     #[serde(default)]
     pub traces: Vec<Trace>,
+    /// The run that trained the family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingData>,
 }
 
 /// An anchor and its blocks.
@@ -140,6 +144,7 @@ impl ReportData {
                 .collect(),
             boards: Vec::new(),
             traces: Vec::new(),
+            training: None,
         };
         data.add_boards(boards);
         Ok(data)

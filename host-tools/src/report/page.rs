@@ -3,13 +3,14 @@
 use super::data::ReportData;
 
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("page/base.js"),
     include_str!("page/scatter.js"),
     include_str!("page/path.js"),
     include_str!("page/card.js"),
     include_str!("page/table.js"),
     include_str!("page/trace.js"),
+    include_str!("page/training.js"),
     include_str!("page/main.js"),
 ];
 const BODY: &str = include_str!("page/body.html");
@@ -61,6 +62,7 @@ mod tests {
             networks: Vec::new(),
             boards: Vec::new(),
             traces: Vec::new(),
+            training: None,
         }
     }
 

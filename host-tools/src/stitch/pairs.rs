@@ -161,6 +161,7 @@ mod tests {
             rank: None,
             shared_layers: SharedLayers::Mean,
             adapters: Adapters::None,
+            layers: None,
         }
     }
 

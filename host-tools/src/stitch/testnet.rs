@@ -64,9 +64,11 @@ fn config(depths: &[usize]) -> FamilyConfig {
             rank: None,
             shared_layers: SharedLayers::Mean,
             adapters: Adapters::None,
+            layers: None,
         },
         calibration: None,
         evaluation: None,
+        training: crate::family::TrainingConfig::default(),
     }
 }
 

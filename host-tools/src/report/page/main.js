@@ -105,6 +105,10 @@ function footer() {
 header();
 legend();
 scatters();
+if (data.training) {
+  add(byId("training"), "h2", {}, "Training");
+  trainingCharts(byId("training"), data.training);
+}
 if (data.boards.length) {
   add(byId("boards"), "h2", {}, "Boards");
   add(byId("boards"), "p", { class: "soft" }, "Every board runs the most accurate network of the bundle inside its limits.");

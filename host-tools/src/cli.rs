@@ -17,6 +17,8 @@ mod run;
 mod select;
 mod stages;
 mod stitches;
+#[cfg(feature = "train")]
+mod train;
 mod ui;
 mod units;
 mod verify;
@@ -70,6 +72,7 @@ const EXAMPLES: &str = "\
 Examples:
   stitchkit init small.onnx large.onnx --out family   write a family.toml
   stitchkit export models/digits --out digits.stk     make a bundle
+  stitchkit train models/digits --out better          train its stitches; then `export better`
   stitchkit assemble models/digits --memory 2KiB      the best network for given limits
   stitchkit report models/digits --html digits.html   plots and tables in one page
   stitchkit inspect digits.stk                        what is in it
@@ -86,6 +89,9 @@ enum Verb {
     Operators(operators::Command),
     /// List every stitch of a family: path, MACs or FLOPs, parameters, bytes. Reads no weights.
     Stitches(stitches::Command),
+    /// Train all stitches of a family together, on the host, and write the better family.
+    #[cfg(feature = "train")]
+    Train(Box<train::Command>),
     /// Make a bundle from a family: cut, stitch, evaluate, quantize, plan memory, write.
     Export(export::Command),
     /// From limits to a bundle with the one plan that meets them best, without training.
@@ -115,6 +121,8 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Init(command) => command.run(&ui),
         Verb::Operators(command) => command.run(&ui),
         Verb::Stitches(command) => command.run(&ui),
+        #[cfg(feature = "train")]
+        Verb::Train(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),
         Verb::Assemble(command) => command.run(&ui),
         Verb::Fleet(command) => command.run(&ui),

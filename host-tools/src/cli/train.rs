@@ -1,0 +1,103 @@
+//! `stitchkit train`.
+
+mod options;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use stitchkit::family::{FILE_NAME, Family};
+use stitchkit::graph;
+use stitchkit::train::{self, Job, Start};
+
+use self::options::Options;
+use self::view::View;
+use super::Ui;
+
+/// Arguments of `stitchkit train`.
+///
+/// Every step draws one network of the family, anchors included, and trains it; all networks share their weights, so one
+/// short run lifts all of them. Stitching layers start from least squares. The folder gets a whole new family: the ONNX files
+/// with trained weights, stitches.safetensors, and a family.toml that `stitchkit export` takes. A batch norm in the files
+/// becomes the identity, its effect is in the layer before it.
+///
+/// The run can be stopped at any moment, by Ctrl-C, kill -9 or a loss of power; the same command with --resume goes on
+/// from the last checkpoint and ends with the same weights, bit for bit, on any number of threads.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stitchkit train models/digits --dry-run                          what it would do, and the memory it needs
+  stitchkit train models/digits --out better --epochs 10           train everything
+  stitchkit export better --out better.stk                         the bundle of the new family
+  stitchkit train F --out G --train lora --rank 8                  anchors as they are, low-rank stitches
+  stitchkit train F --out G --sampler shift --teacher largest      draws go where they help; the largest anchor teaches")]
+pub struct Command {
+    /// The family: its folder, or its family.toml.
+    family: PathBuf,
+    /// Folder of the run and of the new family. Default: the family's name with `-trained`, in the current folder.
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the checkpoint in the folder; repeat the other options.
+    #[arg(long)]
+    resume: bool,
+    /// Print the plan and the memory it needs, train nothing.
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+    /// Threads. Default: all processors.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Longest time between two checkpoints.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    checkpoint_seconds: u64,
+    /// Network to learn from: an ONNX file, or `largest` for the family's largest anchor as it is before training.
+    #[arg(long, value_name = "MODEL.onnx|largest")]
+    teacher: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Command {
+    /// Runs the verb.
+    pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        let family = Family::load(&self.family)?;
+        let settings = self.options.settings(&family, self.teacher.as_deref());
+        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-trained", family.config.name)));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().context("cannot start threads")?;
+        if self.dry_run {
+            let plan = pool.install(|| train::plan(&family, &settings, pool.current_num_threads()))?;
+            return ui.print(&plan, || view::plan(&family.config.name, &plan));
+        }
+        refuse_source(&family, &out)?;
+        let job = Job {
+            family: &family,
+            settings,
+            out,
+            start: if self.resume { Start::Resume } else { Start::New },
+            teacher: self.teacher.as_deref().map(|name| teacher(&family, name)).transpose()?,
+            checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
+        };
+        let view = View::new(ui, &family);
+        let outcome = pool.install(|| train::train(&job, &view))?;
+        view.finish();
+        ui.print(&outcome, || view::outcome(&job.out.display().to_string(), &outcome))
+    }
+}
+
+/// The family that is trained must not be overwritten by the one that comes out.
+fn refuse_source(family: &Family, out: &Path) -> anyhow::Result<()> {
+    let (Ok(source), Ok(target)) = (family.folder.canonicalize(), out.canonicalize()) else { return Ok(()) };
+    if source == target {
+        bail!("{} holds the family that is to be trained; name another folder", out.display());
+    }
+    if out.join(FILE_NAME).exists() && !out.join(train::log::FILE_NAME).exists() {
+        bail!("{} holds a family that no training run wrote; name another folder", out.display());
+    }
+    Ok(())
+}
+
+fn teacher(family: &Family, name: &str) -> anyhow::Result<graph::Graph> {
+    if name == "largest" {
+        return family.anchors.last().map(|anchor| anchor.graph.clone()).context("the family has no anchors");
+    }
+    graph::import(Path::new(name)).context("the teacher cannot be used")
+}

@@ -1,0 +1,158 @@
+//! The settings of a run as options.
+
+use stitchkit::family::Family;
+use stitchkit::train::augment::{Augmentation, Flip};
+use stitchkit::train::optimizer::Method;
+use stitchkit::train::sampler::{DropRule, Rule, SamplerSettings};
+use stitchkit::train::settings::{Distillation, Quantized, Settings, StitchBiases, TeacherLabels, Trained};
+
+/// Rank of low-rank updates when none is given.
+const DEFAULT_RANK: usize = 8;
+/// Share of the loss a teacher has when none is given.
+const DEFAULT_TEACHER_SHARE: f64 = 0.5;
+/// Validations in a row after which a beaten network is dropped.
+const DROP_VALIDATIONS: u32 = 2;
+
+/// Options that become [`Settings`].
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Passes over the training images.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    epochs: u32,
+    /// Images per step.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    batch: usize,
+    /// Networks drawn per step; each gets its part of the batch, their gradients are added.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    draws: usize,
+    /// Seed of everything random; it is in the run log.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// What is trained.
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "all")]
+    train: Trained,
+    /// Rank of low-rank updates of stitching layers, whose least-squares weights then stay frozen; 0 trains the weights
+    /// themselves. With `--train lora` 8 if not given.
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
+    /// Give every crossing a bias of its own where positions share a stitching layer.
+    #[arg(long)]
+    stitch_biases: bool,
+
+    /// Which network a step trains.
+    #[arg(long, value_enum, value_name = "RULE", default_value = "resource", help_heading = "Sampling")]
+    sampler: Rule,
+    /// Groups of similar cost for `resource` and `shift`.
+    #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Sampling")]
+    groups: usize,
+    /// Least share of draws that the anchors together get.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25, help_heading = "Sampling")]
+    anchor_share: f64,
+    /// Share of draws that `shift` spreads over all groups alike.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, help_heading = "Sampling")]
+    floor: f64,
+    /// Stop drawing a stitch that a cheaper network beat by so many points in two validations in a row.
+    #[arg(long, value_name = "POINTS", help_heading = "Sampling")]
+    drop_dominated: Option<f64>,
+
+    /// Update rule.
+    #[arg(long, value_enum, value_name = "METHOD", default_value = "adam-w", help_heading = "Learning")]
+    optimizer: Method,
+    /// Largest learning rate of anchors.
+    #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Learning")]
+    anchor_rate: f64,
+    /// Largest learning rate of stitching layers.
+    #[arg(long, value_name = "RATE", default_value_t = 5e-4, help_heading = "Learning")]
+    stitch_rate: f64,
+    /// Weight decay, of weights but not of biases.
+    #[arg(long, value_name = "DECAY", default_value_t = 1e-4, help_heading = "Learning")]
+    weight_decay: f64,
+    /// Epochs in which the learning rate rises; may be a fraction. Then it falls along a cosine.
+    #[arg(long, value_name = "EPOCHS", default_value_t = 2.0, help_heading = "Learning")]
+    warm_up: f64,
+    /// Share of the largest learning rate at the end.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Learning")]
+    final_rate: f64,
+    /// Largest norm of all gradients together; 0 for none.
+    #[arg(long, value_name = "NORM", default_value_t = 5.0, help_heading = "Learning")]
+    clip: f64,
+    /// Share of each label that is spread over all classes.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Learning")]
+    label_smoothing: f64,
+    /// Mix pairs of images, with a share drawn from a beta distribution of this parameter; 0 mixes nothing. Crops and flips
+    /// are those of `[training]` in family.toml.
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Learning")]
+    mixup: f64,
+
+    /// Share of the teacher in the loss; 0.5 if there is a teacher.
+    #[arg(long, value_name = "SHARE", requires = "teacher", help_heading = "Distillation")]
+    teacher_share: Option<f64>,
+    /// Which answers of the teacher count.
+    #[arg(long, value_enum, value_name = "KIND", default_value = "soft", help_heading = "Distillation")]
+    teacher_labels: TeacherLabels,
+    /// Softening of soft answers.
+    #[arg(long, value_name = "T", default_value_t = 2.0, help_heading = "Distillation")]
+    temperature: f64,
+    /// Weight of the distance between a stitch's features and those of the anchor it enters, at the cut and before the
+    /// classifier.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, help_heading = "Distillation")]
+    match_features: f64,
+
+    /// Round activations and weights in training as the bundle will, and validate the int8 plans. Best on a family that was
+    /// trained in float before; `export` takes exactly the ranges trained with.
+    #[arg(long)]
+    qat: bool,
+    /// Noise on features that least-squares stitching layers must bear, as `export` takes it.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.001)]
+    stitch_noise: f64,
+    /// Held-out images of a validation, at most.
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    validation_images: usize,
+}
+
+impl Options {
+    /// The settings, with the crops and flips of the family.
+    pub fn settings(&self, family: &Family, teacher: Option<&str>) -> Settings {
+        let default_rank = if self.train == Trained::Lora { DEFAULT_RANK } else { 0 };
+        let default_share = if teacher.is_some() { DEFAULT_TEACHER_SHARE } else { 0.0 };
+        Settings {
+            epochs: self.epochs,
+            batch: self.batch,
+            draws: self.draws,
+            seed: self.seed,
+            method: self.optimizer,
+            anchor_rate: self.anchor_rate,
+            stitch_rate: self.stitch_rate,
+            decay: self.weight_decay,
+            warm_up: self.warm_up,
+            final_rate: self.final_rate,
+            clip: self.clip,
+            augmentation: Augmentation {
+                crop_padding: family.config.training.crop_padding,
+                border: family.config.training.border,
+                flip: if family.config.training.flip { Flip::Horizontal } else { Flip::Never },
+                mixup: self.mixup,
+                label_smoothing: self.label_smoothing,
+            },
+            sampler: SamplerSettings {
+                rule: self.sampler,
+                groups: self.groups,
+                anchor_share: self.anchor_share,
+                floor: self.floor,
+            },
+            drop: self.drop_dominated.map(|points| DropRule { margin: points / 100.0, validations: DROP_VALIDATIONS }),
+            trained: self.train,
+            rank: self.rank.unwrap_or(default_rank),
+            biases: if self.stitch_biases { StitchBiases::PerCrossing } else { StitchBiases::Shared },
+            distillation: Distillation {
+                share: self.teacher_share.unwrap_or(default_share),
+                labels: self.teacher_labels,
+                temperature: self.temperature,
+                features: self.match_features,
+            },
+            quantized: if self.qat { Quantized::Activations } else { Quantized::Float },
+            stitch_noise: self.stitch_noise,
+            validation_images: self.validation_images,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The networks of a space ready to be trained: shared parameters, a program for each network, and low-rank updates.
+
+use std::collections::HashMap;
+
+use stitchkit_runtime::bundle::Quant;
+
+use super::TrainError;
+use super::engine::{Grads, Options, ParamId, Params, Program, Role, Training};
+use super::optimizer::Rate;
+use super::paths::{LayerConstants, MapConstants, Path};
+use super::random::{Purpose, Random};
+use super::rounding::Rounding;
+use super::settings::{Settings, StitchBiases, Trained};
+use crate::family::Family;
+use crate::graph::{Graph, ValueId, Weights};
+use crate::safetensors::Tensors;
+use crate::stitch::trained::{insert, key};
+use crate::stitch::{Candidate, Crossing, Space, StitchingLayer};
+
+/// Which constants of the anchors can be written back: anchor, node, constant.
+pub type Writable<'a> = &'a dyn Fn(usize, usize, usize) -> bool;
+
+/// All parameters of a family, and the networks over them.
+#[derive(Debug)]
+pub struct Model {
+    /// Values of all parameters.
+    pub params: Params,
+    /// One network for each candidate.
+    pub networks: Vec<Network>,
+    layers: Vec<LayerConstants>,
+    updates: Vec<LowRank>,
+    is_stitch: Vec<bool>,
+}
+
+/// A network of the space.
+#[derive(Debug)]
+pub struct Network {
+    /// The compiled graph. Taps: logits, then the result of each stitching layer, then what the classifier reads; the
+    /// latter two only where features are matched.
+    pub program: Program,
+    /// The graph it was compiled from.
+    pub path: Path,
+}
+
+/// A frozen weight matrix with a trained update: `weights = base + b * a / rank`.
+#[derive(Debug)]
+struct LowRank {
+    weights: ParamId,
+    base: ParamId,
+    /// `[rank][in]`.
+    a: ParamId,
+    /// `[out][rank]`.
+    b: ParamId,
+    rank: usize,
+    channels: [usize; 2],
+}
+
+/// Whether losses look at features inside the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taps {
+    /// Logits alone.
+    Logits,
+    /// Features at the cuts and before the classifier too.
+    Features,
+}
+
+impl Model {
+    /// Compiles the candidates of a space. `layers` are the values stitching layers start from; with `rounding` networks
+    /// compute as the bundle will.
+    ///
+    /// # Errors
+    /// [`TrainError`] if an anchor cannot be cut or a network cannot be compiled.
+    pub fn new(
+        family: &Family,
+        space: &Space,
+        layers: &[StitchingLayer],
+        settings: &Settings,
+        writable: Writable<'_>,
+        rounding: Option<&Rounding>,
+    ) -> Result<Self, TrainError> {
+        let layers = LayerConstants::of_space(space, layers, settings.biases);
+        let mut model =
+            Self { params: Params::new(), networks: Vec::new(), layers, updates: Vec::new(), is_stitch: Vec::new() };
+        model.add_anchors(family, settings.trained, writable)?;
+        model.is_stitch = vec![false; model.params.len()];
+        model.add_layers(family, settings)?;
+        let taps = if settings.distillation.features > 0.0 { Taps::Features } else { Taps::Logits };
+        for candidate in &space.candidates {
+            let rounded = rounding.map_or_else(Vec::new, |rounding| rounding.of_network(candidate.id as usize));
+            model.compile(family, candidate, taps, rounded)?;
+        }
+        model.is_stitch.resize(model.params.len(), true);
+        Ok(model)
+    }
+
+    fn add_anchors(&mut self, family: &Family, trained: Trained, writable: Writable<'_>) -> Result<(), TrainError> {
+        for (index, anchor) in family.anchors.iter().enumerate() {
+            self.params.add_graph(&anchor.graph)?;
+            for (node, constant, weights) in constants(&anchor.graph) {
+                let is_trained = trained == Trained::All && writable(index, node, constant);
+                let Some(id) = self.params.find(weights) else { continue };
+                self.params.set_training(id, if is_trained { Training::Trained } else { Training::Frozen });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_layers(&mut self, family: &Family, settings: &Settings) -> Result<(), TrainError> {
+        for (number, layer) in self.layers.clone().iter().enumerate() {
+            for (part, map) in layer.maps() {
+                let names: Vec<String> =
+                    layer.uses.iter().map(|&usage| format!("{}{part}", key(family, usage))).collect();
+                self.add_map(&names, map, number, settings)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one map of a layer, whose uses have the given names.
+    fn add_map(
+        &mut self,
+        names: &[String],
+        map: &MapConstants,
+        number: usize,
+        settings: &Settings,
+    ) -> Result<(), TrainError> {
+        let [inputs, outputs] = map.channels;
+        let name = &names[0];
+        let trains_weights = settings.trained != Trained::Biases;
+        if let Some((down, zeros)) = &map.down {
+            let rank = zeros.len();
+            self.add(down, &format!("{name}.down"), Role::Weights, vec![rank, inputs], trains_weights)?;
+            self.add(zeros, &format!("{name}.down.bias"), Role::Bias, vec![rank], false)?;
+        }
+        let width = map.weights.len() / outputs.max(1);
+        let shape = vec![outputs, width];
+        let weights =
+            self.add(&map.weights, &format!("{name}.weight"), Role::Weights, shape.clone(), trains_weights)?;
+        for (name, bias) in names.iter().zip(&map.biases) {
+            self.add(bias, &format!("{name}.bias"), Role::Bias, vec![outputs], true)?;
+        }
+        let rank = settings.rank.min(inputs).min(outputs);
+        if rank == 0 || !trains_weights || map.down.is_some() {
+            return Ok(());
+        }
+        let mut random = Random::new(settings.seed, Purpose::LowRank, number as u64);
+        let reach = 1.0 / (inputs as f64).sqrt();
+        let start: Vec<f32> = (0..rank * inputs).map(|_| ((2.0 * random.unit() - 1.0) * reach) as f32).collect();
+        let base = self.add(&Weights::from(&map.weights[..]), &format!("{name}.base"), Role::Weights, shape, false)?;
+        let a = self.add(&start.into(), &format!("{name}.a"), Role::Weights, vec![rank, inputs], true)?;
+        let zeros = Weights::from(vec![0.0; outputs * rank]);
+        let b = self.add(&zeros, &format!("{name}.b"), Role::Weights, vec![outputs, rank], true)?;
+        self.updates.push(LowRank { weights, base, a, b, rank, channels: map.channels });
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        weights: &Weights,
+        name: &str,
+        role: Role,
+        shape: Vec<usize>,
+        is_trained: bool,
+    ) -> Result<ParamId, TrainError> {
+        let id = self
+            .params
+            .add(weights, name, role, shape)
+            .map_err(|reason| TrainError::Weights { name: name.to_owned(), reason })?;
+        self.params.set_training(id, if is_trained { Training::Trained } else { Training::Frozen });
+        Ok(id)
+    }
+
+    fn compile(
+        &mut self,
+        family: &Family,
+        candidate: &Candidate,
+        taps: Taps,
+        rounded: Vec<(ValueId, Quant)>,
+    ) -> Result<(), TrainError> {
+        let path = Path::new(family, candidate, &self.layers)?;
+        let options = Options { taps: tapped(&path, taps), fake_quant: rounded, ..Options::default() };
+        let program = Program::compile(&path.graph, &mut self.params, &options)
+            .map_err(|source| TrainError::Network { path: candidate.path.clone(), source })?;
+        self.networks.push(Network { program, path });
+        Ok(())
+    }
+
+    /// Turns gradients of updated weight matrices into those of their updates.
+    pub fn project(&self, grads: &mut Grads) {
+        for update in &self.updates {
+            let gradient = grads.get(update.weights).to_vec();
+            if gradient.is_empty() {
+                continue;
+            }
+            let [inputs, outputs] = update.channels;
+            let (a, b) = (self.params.values(update.a), self.params.values(update.b));
+            let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
+            let scale = 1.0 / update.rank as f32;
+            for out in 0..outputs {
+                let row = &gradient[out * inputs..(out + 1) * inputs];
+                for r in 0..update.rank {
+                    let (a_row, factor) = (&a[r * inputs..(r + 1) * inputs], scale * b[out * update.rank + r]);
+                    db[out * update.rank + r] = scale * row.iter().zip(a_row).map(|(g, a)| g * a).sum::<f32>();
+                    da[r * inputs..(r + 1) * inputs].iter_mut().zip(row).for_each(|(d, g)| *d += factor * g);
+                }
+            }
+            grads.accumulate(update.a, &da);
+            grads.accumulate(update.b, &db);
+        }
+    }
+
+    /// Parameters to be updated from the touched ones: weight matrices with a low-rank update stay out.
+    #[must_use]
+    pub fn updated(&self, grads: &Grads) -> Vec<ParamId> {
+        let is_base = |id: &ParamId| self.updates.iter().any(|update| update.weights == *id);
+        grads.touched().filter(|id| !is_base(id)).collect()
+    }
+
+    /// Computes the weight matrices with low-rank updates anew.
+    pub fn merge(&mut self) {
+        for update in &self.updates {
+            let [inputs, _] = update.channels;
+            let mut weights = self.params.values(update.base).to_vec();
+            let (a, b) = (self.params.values(update.a), self.params.values(update.b));
+            let scale = 1.0 / update.rank as f32;
+            for (row, factors) in weights.chunks_exact_mut(inputs).zip(b.chunks_exact(update.rank)) {
+                for (a_row, factor) in a.chunks_exact(inputs).zip(factors) {
+                    row.iter_mut().zip(a_row).for_each(|(w, a)| *w += scale * factor * a);
+                }
+            }
+            self.params.values_mut(update.weights).copy_from_slice(&weights);
+        }
+    }
+
+    /// Learning rate and decay of a parameter at a share of the largest rates.
+    #[must_use]
+    pub fn rate(&self, id: ParamId, settings: &Settings, share: f64) -> Rate {
+        let largest = if self.is_stitch[id.0] { settings.stitch_rate } else { settings.anchor_rate };
+        let decays = self.params.info(id).role == Role::Weights;
+        Rate { rate: (largest * share) as f32, decay: if decays { settings.decay as f32 } else { 0.0 } }
+    }
+
+    /// The family with the anchors as they are now.
+    #[must_use]
+    pub fn family(&self, family: &Family) -> Family {
+        let mut family = family.clone();
+        family.anchors.iter_mut().for_each(|anchor| anchor.graph = self.params.export(&anchor.graph));
+        family
+    }
+
+    /// The stitching layer at a crossing, as it is now.
+    fn layer_at(&self, layer: usize, usage: usize) -> StitchingLayer {
+        let value = |weights: &Weights| {
+            self.params.find(weights).map_or_else(|| weights.to_vec(), |id| self.params.values(id).to_vec())
+        };
+        self.layers[layer].at_use(usage, &value)
+    }
+
+    /// All stitching layers with the candidates that use them: layers with a bias for each crossing become several.
+    #[must_use]
+    pub fn stitching(&self, space: &Space) -> (Vec<Candidate>, Vec<StitchingLayer>) {
+        let mut position: HashMap<(usize, Crossing), usize> = HashMap::new();
+        let mut layers = Vec::new();
+        for (index, constants) in self.layers.iter().enumerate() {
+            for (usage, &crossing) in constants.uses.iter().enumerate() {
+                position.insert((index, crossing), layers.len());
+                layers.push(self.layer_at(index, usage));
+            }
+        }
+        let mut candidates = space.candidates.clone();
+        for candidate in &mut candidates {
+            let crossings: Vec<Crossing> =
+                candidate.legs.windows(2).map(|pair| super::paths::crossing(pair[0], pair[1])).collect();
+            for (layer, crossing) in candidate.layers.iter_mut().zip(crossings) {
+                *layer = position[&(*layer, crossing)];
+            }
+        }
+        (candidates, layers)
+    }
+
+    /// The stitching layers as a file that [`crate::stitch::trained`] reads.
+    #[must_use]
+    pub fn layer_file(&self, family: &Family, biases: StitchBiases) -> Tensors {
+        let mut file = Tensors::default();
+        for (index, constants) in self.layers.iter().enumerate() {
+            let count = if biases == StitchBiases::PerCrossing { constants.uses.len() } else { 1 };
+            for (usage, &crossing) in constants.uses.iter().enumerate().take(count) {
+                insert(&mut file, &key(family, crossing), &self.layer_at(index, usage));
+            }
+        }
+        file
+    }
+}
+
+/// All constants of a graph with their node and their position in it.
+pub fn constants(graph: &Graph) -> impl Iterator<Item = (usize, usize, &Weights)> {
+    graph.nodes.iter().enumerate().flat_map(|(index, node)| {
+        let of_node = node.op.constants().into_iter().enumerate();
+        of_node.map(move |(constant, weights)| (index, constant, weights))
+    })
+}
+
+fn tapped(path: &Path, taps: Taps) -> Vec<ValueId> {
+    let mut values = vec![path.logits];
+    if taps == Taps::Features {
+        values.extend(&path.stitched);
+        values.extend(path.features);
+    }
+    values
+}

@@ -1,0 +1,563 @@
+//! A run: from least squares over the last step to the new family.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::augment::{self, TrainingBatch};
+use super::checkpoint::{self, State};
+use super::engine::{Grads, Workspace};
+use super::log::{self, Event, LoggedNetwork, RunLog};
+use super::model::{Model, constants};
+use super::objective::Objective;
+use super::optimizer::{Moments, clipping, cosine};
+use super::random::{Purpose, Random, epoch_order};
+use super::rounding::Rounding;
+use super::sampler::Sampler;
+use super::settings::{Quantized, Settings, Trained};
+use super::teacher::{FeatureTargets, Frozen, teacher};
+use super::{TrainError, files, output};
+use crate::compile::{ExportOptions, compile_calibrated};
+use crate::export;
+use crate::family::{Dataset, Family};
+use crate::graph::rewrite::Rewriter;
+use crate::graph::{Batch, Graph, Op};
+use crate::stitch::{LayerSpec, Space, StitchingLayer, evaluate, space, trained};
+use crate::study::int8_correct;
+
+/// Whether a run begins or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first step; the folder must not hold a run.
+    New,
+    /// At the folder's checkpoint, or at the first step if it has none.
+    Resume,
+}
+
+/// What to train.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The family, weights loaded.
+    pub family: &'a Family,
+    /// All settings.
+    pub settings: Settings,
+    /// Folder of the run and of the new family; made if it does not exist.
+    pub out: PathBuf,
+    /// Begin or go on.
+    pub start: Start,
+    /// Network whose logits are learned from.
+    pub teacher: Option<Graph>,
+    /// Longest time between two checkpoints.
+    pub checkpoint_every: Duration,
+}
+
+/// What a run would do and need.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Plan {
+    /// Networks of the space with the probability of their first draw.
+    pub networks: Vec<(LoggedNetwork, f64)>,
+    /// Images trained on.
+    pub training_images: usize,
+    /// Images of a validation.
+    pub validation_images: usize,
+    /// Steps per epoch.
+    pub epoch_steps: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Numbers that are trained.
+    pub trained_parameters: usize,
+    /// Numbers that stay as they are.
+    pub frozen_parameters: usize,
+    /// Constants of anchors that stay as they are because their files have no place for other values.
+    pub unwritable: Vec<String>,
+    /// Bytes of images, parameters, moments and gradients, and of the largest step.
+    pub memory_bytes: MemoryPlan,
+}
+
+/// Bytes a run needs.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct MemoryPlan {
+    /// Decoded images.
+    pub images: usize,
+    /// Parameters, optimizer moments and gradients.
+    pub parameters: usize,
+    /// Activations of the largest network.
+    pub step: usize,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Epochs done.
+    pub epoch: u32,
+    /// Mean loss since the last line of the log.
+    pub loss: f64,
+    /// Training images per second since the run began or went on, validation left out.
+    pub images_per_second: f64,
+}
+
+/// Told how a run goes.
+pub trait Watch: Sync {
+    /// A stage of preparation or validation: name, units done, units in all.
+    fn stage(&self, name: &'static str, done: u64, all: u64);
+    /// A step was done.
+    fn step(&self, progress: Progress);
+    /// A validation: epochs done, accuracies before the first step and now.
+    fn validation(&self, epoch: u32, before: &[f64], now: &[f64]);
+}
+
+/// A finished run.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Outcome {
+    /// Networks by id.
+    pub networks: Vec<LoggedNetwork>,
+    /// Held-out accuracy before the first step.
+    pub before: Vec<f64>,
+    /// Held-out accuracy after the last one.
+    pub after: Vec<f64>,
+    /// Draws.
+    pub draws: Vec<u64>,
+    /// Networks that were not drawn to the end.
+    pub dropped: Vec<bool>,
+    /// Held-out images.
+    pub validation_images: usize,
+    /// Steps done.
+    pub steps: u64,
+}
+
+/// What a run works with and does not change.
+struct Setup<'a> {
+    family: &'a Family,
+    settings: &'a Settings,
+    space: Space,
+    rewriters: Vec<Rewriter>,
+    training: Dataset,
+    held_out: Dataset,
+    classes: usize,
+    epoch_steps: u64,
+}
+
+/// What a run changes.
+struct Runner<'a> {
+    setup: &'a Setup<'a>,
+    model: Model,
+    rounding: Option<Rounding>,
+    calibration: Dataset,
+    state: State,
+    moments: Vec<Moments>,
+    teacher: Option<Frozen>,
+    features: Option<FeatureTargets>,
+    workspace: Workspace,
+    grads: Grads,
+}
+
+impl<'a> Setup<'a> {
+    fn new(family: &'a Family, settings: &'a Settings) -> Result<Self, TrainError> {
+        let space = space::enumerate(family)?;
+        let rewriters =
+            family.anchors.iter().map(|anchor| Rewriter::read(&anchor.path)).collect::<Result<Vec<_>, _>>()?;
+        let training = family.learning_images()?;
+        let mut held_out = family.training_images()?.search;
+        let kept = held_out.len().min(settings.validation_images.max(1));
+        held_out.labels.truncate(kept);
+        held_out.images.truncate(kept * family.config.input.pixels());
+        let classes = family.anchors[0].graph.elements(family.anchors[0].graph.output);
+        let epoch_steps = (training.len() / settings.batch).max(1) as u64;
+        Ok(Self { family, settings, space, rewriters, training, held_out, classes, epoch_steps })
+    }
+
+    fn steps(&self) -> u64 {
+        self.epoch_steps * u64::from(self.settings.epochs)
+    }
+
+    fn model(&self, layers: &[StitchingLayer], rounding: Option<&Rounding>) -> Result<Model, TrainError> {
+        let writable = |anchor: usize, node, constant| self.rewriters[anchor].is_writable(node, constant);
+        Model::new(self.family, &self.space, layers, self.settings, &writable, rounding)
+    }
+
+    fn sampler(&self) -> Sampler {
+        let sampler = Sampler::new(&self.space.candidates, self.settings.sampler);
+        if self.settings.trained == Trained::All { sampler } else { sampler.without_anchors() }
+    }
+
+    fn networks(&self) -> Vec<LoggedNetwork> {
+        let logged = |candidate: &crate::stitch::Candidate| LoggedNetwork {
+            id: candidate.id,
+            path: candidate.path.clone(),
+            macs: candidate.macs,
+            is_anchor: candidate.layers.is_empty(),
+        };
+        self.space.candidates.iter().map(logged).collect()
+    }
+
+    /// The batch of one draw of a step: its part of the step's images.
+    fn batch(&self, step: u64, draw: usize) -> TrainingBatch {
+        let (settings, epoch) = (self.settings, step / self.epoch_steps);
+        let order = epoch_order(self.training.len(), settings.seed, epoch);
+        let start = (step % self.epoch_steps) as usize * settings.batch;
+        let images = &order[start..(start + settings.batch).min(order.len())];
+        let part = images.len().div_ceil(settings.draws);
+        let chosen = images.chunks(part.max(1)).nth(draw).unwrap_or_default();
+        let number = step * settings.draws as u64 + draw as u64;
+        let input = &self.family.config.input;
+        augment::batch(&self.training, chosen, self.classes, input, &settings.augmentation, settings.seed, number)
+    }
+
+    /// Constants of anchors that cannot be written back.
+    fn unwritable(&self) -> Vec<String> {
+        let of_anchor = |(anchor, rewriter): (&crate::family::Anchor, &Rewriter)| {
+            let lost = constants(&anchor.graph).filter(|(node, constant, weights)| {
+                !rewriter.is_writable(*node, *constant)
+                    && (!weights.origin.is_absent || weights.origin.has_norm)
+                    && weights.len() > 1
+            });
+            let name = |node: usize| format!("{}: `{}`", anchor.name, anchor.graph.nodes[node].name);
+            let mut names: Vec<String> = lost.map(|(node, ..)| name(node)).collect();
+            names.dedup();
+            names
+        };
+        self.family.anchors.iter().zip(&self.rewriters).flat_map(of_anchor).collect()
+    }
+}
+
+/// What a run would do; nothing is trained or written.
+///
+/// # Errors
+/// [`TrainError`] for everything that would keep the run from starting.
+pub fn plan(family: &Family, settings: &Settings, threads: usize) -> Result<Plan, TrainError> {
+    check(settings)?;
+    let setup = Setup::new(family, settings)?;
+    let model = setup.model(&setup.space.layers.iter().map(LayerSpec::zeros).collect::<Vec<_>>(), None)?;
+    let shares = setup.sampler().probabilities();
+    let size = |trained: bool| {
+        let is = |id: &super::engine::ParamId| {
+            (model.params.info(*id).training == super::engine::Training::Trained) == trained
+        };
+        model.params.ids().filter(is).map(|id| model.params.values(id).len()).sum::<usize>()
+    };
+    let (trained, frozen) = (size(true), size(false));
+    let batch = settings.batch.div_ceil(settings.draws);
+    let step = model.networks.iter().map(|network| network.program.step_bytes(batch, threads)).max().unwrap_or(0);
+    Ok(Plan {
+        networks: setup.networks().into_iter().zip(shares).collect(),
+        training_images: setup.training.len(),
+        validation_images: setup.held_out.len(),
+        epoch_steps: setup.epoch_steps,
+        steps: setup.steps(),
+        trained_parameters: trained,
+        frozen_parameters: frozen,
+        unwritable: setup.unwritable(),
+        memory_bytes: MemoryPlan {
+            images: setup.training.images.len() + setup.held_out.images.len(),
+            parameters: 4 * (4 * trained + frozen),
+            step,
+        },
+    })
+}
+
+/// Trains a family and writes the new one into the job's folder. Steps run in rayon's current pool; the result does not
+/// depend on its size.
+///
+/// # Errors
+/// [`TrainError`]; what was done up to the last checkpoint is kept.
+pub fn train(job: &Job<'_>, watch: &dyn Watch) -> Result<Outcome, TrainError> {
+    check(&job.settings)?;
+    let io = |source| TrainError::Write { path: job.out.clone(), source };
+    std::fs::create_dir_all(&job.out).map_err(io)?;
+    files::clean(&job.out).map_err(io)?;
+    let found = checkpoint::read(&job.out).map_err(|reason| refused(job, reason))?;
+    if let (Start::New, Some((state, _))) = (job.start, &found) {
+        return Err(TrainError::Occupied { path: job.out.clone(), step: state.step });
+    }
+    let setup = Setup::new(job.family, &job.settings)?;
+    let mut runner = Runner::start(&setup, job, watch)?;
+    let log = match found {
+        Some(found) => runner.go_on(job, found)?,
+        None => runner.begin(job, watch)?,
+    };
+    runner.steps(job, &log, watch)?;
+    let rounding = runner.rounding.as_ref();
+    output::write(job.family, &setup.rewriters, &runner.model, rounding, job.settings.biases, &job.out)?;
+    log.add(&Event::Finish { step: runner.state.step }).map_err(io)?;
+    Ok(runner.outcome())
+}
+
+/// Everything that is wrong with settings, at once.
+fn check(settings: &Settings) -> Result<(), TrainError> {
+    let share = |value: f64| (0.0..=1.0).contains(&value);
+    let rules = [
+        (settings.epochs > 0, "--epochs must be at least 1"),
+        (settings.draws > 0, "--draws must be at least 1"),
+        (settings.batch >= settings.draws, "--batch must be at least --draws"),
+        (settings.anchor_rate >= 0.0 && settings.stitch_rate >= 0.0, "learning rates must not be negative"),
+        (share(settings.final_rate), "--final-rate must be from 0 to 1"),
+        (share(settings.sampler.anchor_share), "--anchor-share must be from 0 to 1"),
+        (share(settings.sampler.floor), "--floor must be from 0 to 1"),
+        (share(settings.distillation.share), "--teacher-share must be from 0 to 1"),
+        (settings.distillation.temperature > 0.0, "--temperature must be above 0"),
+        (settings.distillation.features >= 0.0, "--match-features must not be negative"),
+        ((0.0..1.0).contains(&settings.augmentation.label_smoothing), "--label-smoothing must be from 0 to below 1"),
+        (settings.augmentation.mixup >= 0.0, "--mixup must not be negative"),
+        (settings.trained != Trained::Lora || settings.rank > 0, "--train lora needs a --rank of at least 1"),
+    ];
+    let wrong: Vec<String> = rules.iter().filter(|(holds, _)| !holds).map(|(_, text)| (*text).to_owned()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(TrainError::Settings(wrong)) }
+}
+
+/// Export changes transformers before it quantizes them, in ways that training does not follow.
+fn check_rounding(family: &Family) -> Result<(), TrainError> {
+    let nodes = family.anchors.iter().flat_map(|anchor| &anchor.graph.nodes);
+    let other = nodes.map(|node| &node.op).find(|op| matches!(op.name(), "layernorm" | "matmul" | "attention"));
+    let text =
+        |op: &Op| format!("--qat trains networks of convolutions and fully connected layers; one has a {}", op.name());
+    other.map_or(Ok(()), |op| Err(TrainError::Settings(vec![text(op)])))
+}
+
+fn refused(job: &Job<'_>, reason: String) -> TrainError {
+    TrainError::Checkpoint { path: job.out.join(checkpoint::FILE_NAME), reason }
+}
+
+impl<'a> Runner<'a> {
+    fn start(setup: &'a Setup<'a>, job: &Job<'_>, watch: &dyn Watch) -> Result<Self, TrainError> {
+        let images = setup.family.training_images()?.calibration;
+        let fitted =
+            trained::layers(setup.family, &setup.space, &images, setup.settings.stitch_noise, &|done, all| {
+                watch.stage("fitting stitches", done, all);
+            })?;
+        let rounding = match setup.settings.quantized {
+            Quantized::Float => None,
+            Quantized::Activations => {
+                export::check_operators(setup.family).map_err(Box::new)?;
+                check_rounding(setup.family)?;
+                Some(Rounding::new(setup.family, &setup.space.candidates, &fitted.layers, &images)?)
+            }
+        };
+        let model = setup.model(&fitted.layers, rounding.as_ref())?;
+        let networks = setup.space.candidates.iter().map(|candidate| candidate.path.clone()).collect();
+        let sampler = setup.sampler();
+        let state = State::new(setup.settings.clone(), networks, sampler, vec![0.0; setup.space.candidates.len()]);
+        let teacher = job.teacher.as_ref().map(|graph| teacher(setup.family, graph)).transpose()?;
+        let features = match setup.settings.distillation.features > 0.0 {
+            true => Some(FeatureTargets::new(setup.family, &setup.space.candidates)?),
+            false => None,
+        };
+        let grads = Grads::new(&model.params);
+        let moments = vec![Moments::default(); model.params.len()];
+        let workspace = Workspace::new();
+        Ok(Self { setup, model, rounding, calibration: images, state, moments, teacher, features, workspace, grads })
+    }
+
+    /// Validates least squares and begins the log.
+    fn begin(&mut self, job: &Job<'_>, watch: &dyn Watch) -> Result<RunLog, TrainError> {
+        let io = |source| TrainError::Write { path: job.out.join(log::FILE_NAME), source };
+        let log = RunLog::create(&job.out).map_err(io)?;
+        log.add(&Event::Start {
+            schema_version: log::SCHEMA_VERSION,
+            family: self.setup.family.config.name.clone(),
+            settings: Box::new(self.setup.settings.clone()),
+            networks: self.setup.networks(),
+            training_images: self.setup.training.len(),
+            validation_images: self.setup.held_out.len(),
+            steps: self.setup.steps(),
+        })
+        .map_err(io)?;
+        self.state.before = self.accuracy(watch)?;
+        self.validated(self.state.before.clone());
+        watch.validation(0, &self.state.before, &self.state.before);
+        log.add(&self.validation_line(0)).map_err(io)?;
+        self.save(job)?;
+        Ok(log)
+    }
+
+    /// Takes over a checkpoint.
+    fn go_on(
+        &mut self,
+        job: &Job<'_>,
+        (state, mut file): (State, crate::safetensors::Tensors),
+    ) -> Result<RunLog, TrainError> {
+        let differences = state.settings.differences(self.setup.settings);
+        if !differences.is_empty() {
+            let names = differences.join(", ");
+            return Err(refused(
+                job,
+                format!("it was written with other settings ({names}); repeat the ones of its run"),
+            ));
+        }
+        if state.networks != self.state.networks {
+            return Err(refused(job, "it belongs to another stitching space".to_owned()));
+        }
+        self.moments =
+            checkpoint::restore(&state, &mut file, &mut self.model.params).map_err(|reason| refused(job, reason))?;
+        self.state = state;
+        let io = |source| TrainError::Write { path: job.out.join(log::FILE_NAME), source };
+        let log = RunLog::resume(&job.out, self.state.step).map_err(io)?;
+        log.add(&Event::Resume { step: self.state.step }).map_err(io)?;
+        Ok(log)
+    }
+
+    fn steps(&mut self, job: &Job<'_>, log: &RunLog, watch: &dyn Watch) -> Result<(), TrainError> {
+        let io = |source| TrainError::Write { path: job.out.join(log::FILE_NAME), source };
+        let (mut saved, mut trained, mut images) = (Instant::now(), Duration::ZERO, 0);
+        while self.state.step < self.setup.steps() {
+            let began = Instant::now();
+            images += self.step()?;
+            trained += began.elapsed();
+            let images_per_second = images as f64 / trained.as_secs_f64().max(1e-9);
+            let epoch = (self.state.step / self.setup.epoch_steps) as u32;
+            watch.step(Progress {
+                step: self.state.step,
+                steps: self.setup.steps(),
+                epoch,
+                loss: self.state.sums.losses.iter().sum::<f64>()
+                    / self.state.sums.draws.iter().sum::<u64>().max(1) as f64,
+                images_per_second,
+            });
+            let ends_epoch = self.state.step.is_multiple_of(self.setup.epoch_steps);
+            if ends_epoch {
+                let accuracy = self.accuracy(watch)?;
+                self.validated(accuracy);
+                log.add(&self.progress_line(epoch, images_per_second)).map_err(io)?;
+                log.add(&self.validation_line(epoch)).map_err(io)?;
+                watch.validation(epoch, &self.state.before, &self.state.last);
+            }
+            if ends_epoch || saved.elapsed() >= job.checkpoint_every {
+                self.save(job)?;
+                saved = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// One step: every draw's forward and backward pass, then the update. Returns the images seen.
+    fn step(&mut self) -> Result<usize, TrainError> {
+        let settings = self.setup.settings;
+        self.grads.clear();
+        let mut images = 0;
+        for draw in 0..settings.draws {
+            images += self.pass(draw)?;
+        }
+        self.model.project(&mut self.grads);
+        let ids = self.model.updated(&self.grads);
+        let (factor, norm) = clipping(ids.iter().map(|&id| self.grads.get(id)), settings.clip);
+        let warm_up = (settings.warm_up * self.setup.epoch_steps as f64).round() as u64;
+        let share = cosine(self.state.step, warm_up, self.setup.steps(), settings.final_rate);
+        for id in ids {
+            let rate = self.model.rate(id, settings, share);
+            if factor != 1.0 {
+                self.grads.get_mut(id).iter_mut().for_each(|g| *g *= factor);
+            }
+            let values = self.model.params.values_mut(id);
+            self.moments[id.0].update(settings.method, values, self.grads.get(id), rate);
+        }
+        self.model.merge();
+        self.state.step += 1;
+        self.state.sums.steps += 1;
+        self.state.sums.norms += norm;
+        Ok(images)
+    }
+
+    /// Draws a network and adds its gradients. Returns the images seen.
+    fn pass(&mut self, draw: usize) -> Result<usize, TrainError> {
+        let (setup, settings) = (self.setup, self.setup.settings);
+        let number = self.state.step * settings.draws as u64 + draw as u64;
+        let drawn = self.state.sampler.draw(&mut Random::new(settings.seed, Purpose::Draw, number));
+        let TrainingBatch { images, targets } = setup.batch(self.state.step, draw);
+        if images.n == 0 {
+            return Ok(0);
+        }
+        let candidate = &setup.space.candidates[drawn];
+        let teacher: Option<Batch> = self.teacher.as_mut().map(|teacher| teacher.answer(&images).swap_remove(0));
+        let features = self.features.as_mut().map(|targets| targets.of(setup.family, candidate, &images));
+        let objective = Objective {
+            targets: &targets,
+            classes: setup.classes,
+            teacher: teacher.as_ref(),
+            features: features.as_deref().unwrap_or_default(),
+            distillation: settings.distillation,
+            weight: 1.0 / settings.batch.min(setup.training.len()) as f64,
+        };
+        let program = &self.model.networks[drawn].program;
+        let loss = program.step(&self.model.params, &images, &objective, &mut self.workspace, &mut self.grads);
+        let loss = loss / (objective.weight * images.n as f64);
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { step: self.state.step, path: candidate.path.clone(), loss });
+        }
+        self.state.sums.losses[drawn] += loss;
+        self.state.sums.draws[drawn] += 1;
+        Ok(images.n)
+    }
+
+    /// Held-out accuracy of every network, of its int8 plan where training rounds.
+    fn accuracy(&self, watch: &dyn Watch) -> Result<Vec<f64>, TrainError> {
+        let family = self.model.family(self.setup.family);
+        let (candidates, layers) = self.model.stitching(&self.setup.space);
+        if let Some(rounding) = &self.rounding {
+            let options = ExportOptions { golden_inputs: 0, ..ExportOptions::default() };
+            let ranges = rounding.calibration();
+            let compiled = compile_calibrated(&family, &candidates, &layers, ranges, &self.calibration, &options);
+            let compiled = compiled.map_err(|error| Box::new(error.into()))?;
+            let watch = |_: &'static str, done, all| watch.stage("validating, int8", done, all);
+            let correct = int8_correct(&compiled, &self.setup.held_out, "", &watch).map_err(Box::new)?;
+            let share = |id: u32| correct.iter().find(|(stitch, _)| *stitch == id).map_or(0.0, |(_, n)| *n as f64);
+            let images = self.setup.held_out.len() as f64;
+            return Ok(candidates.iter().map(|candidate| share(candidate.id) / images).collect());
+        }
+        let progress = |done, all| watch.stage("validating", done, all);
+        let found = evaluate::accuracy(&family, &candidates, &layers, &self.setup.held_out, &progress)?;
+        Ok(found.into_iter().map(evaluate::Accuracy::share).collect())
+    }
+
+    fn validated(&mut self, accuracy: Vec<f64>) {
+        self.state.sampler.validated(&accuracy, self.setup.settings.drop.filter(|_| self.state.step > 0));
+        self.state.last = accuracy;
+    }
+
+    fn validation_line(&self, epoch: u32) -> Event {
+        let dropped = (0u32..).zip(self.state.sampler.dropped()).filter(|(_, dropped)| **dropped);
+        Event::Validation {
+            step: self.state.step,
+            epoch,
+            accuracy: self.state.last.clone(),
+            dropped: dropped.map(|(id, _)| id).collect(),
+        }
+    }
+
+    /// The line of an epoch; its sums begin anew.
+    fn progress_line(&mut self, epoch: u32, images_per_second: f64) -> Event {
+        let count = self.state.networks.len();
+        let empty = checkpoint::Sums { losses: vec![0.0; count], draws: vec![0; count], ..Default::default() };
+        let sums = std::mem::replace(&mut self.state.sums, empty);
+        let mean = |(loss, &draws): (&f64, &u64)| (draws > 0).then(|| loss / draws as f64);
+        let settings = self.setup.settings;
+        let warm_up = (settings.warm_up * self.setup.epoch_steps as f64).round() as u64;
+        Event::Progress {
+            step: self.state.step,
+            epoch,
+            losses: sums.losses.iter().zip(&sums.draws).map(mean).collect(),
+            draws: self.state.sampler.counts().to_vec(),
+            rate: cosine(self.state.step.saturating_sub(1), warm_up, self.setup.steps(), settings.final_rate),
+            gradient_norm: sums.norms / sums.steps.max(1) as f64,
+            images_per_second,
+        }
+    }
+
+    fn save(&self, job: &Job<'_>) -> Result<(), TrainError> {
+        checkpoint::write(&job.out, &self.state, &self.model.params, &self.moments)
+            .map_err(|source| TrainError::Write { path: job.out.join(checkpoint::FILE_NAME), source })
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            networks: self.setup.networks(),
+            before: self.state.before.clone(),
+            after: self.state.last.clone(),
+            draws: self.state.sampler.counts().to_vec(),
+            dropped: self.state.sampler.dropped().to_vec(),
+            validation_images: self.setup.held_out.len(),
+            steps: self.state.step,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `stitchkit train` as a user meets it: digits gets better, a killed run ends where an uninterrupted one does, and the new
+//! family exports what was validated.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{failure, json, path};
+use serde_json::Value;
+
+fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|n| n.as_f64().expect("a number")).collect()
+}
+
+/// Accuracies before and after by network, anchors apart from stitches.
+fn split(report: &Value) -> [Vec<(f64, f64)>; 2] {
+    let pairs: Vec<(f64, f64)> = numbers(&report["before"]).into_iter().zip(numbers(&report["after"])).collect();
+    let networks = report["networks"].as_array().expect("networks");
+    [true, false].map(|anchors| {
+        let wanted = networks.iter().zip(&pairs).filter(|(network, _)| network["is_anchor"] == anchors);
+        wanted.map(|(_, pair)| *pair).collect()
+    })
+}
+
+/// The options of the README's command.
+const DOCUMENTED: [&str; 10] =
+    ["--epochs", "30", "--sampler", "uniform", "--teacher", "largest", "--teacher-share", "0.9", "--mixup", "0.8"];
+
+#[test]
+fn stitches_get_better_than_least_squares_and_anchors_stay_and_export_sees_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("better");
+    let report = json(&[&["train", path(&digits()), "--out", path(&out)], &DOCUMENTED[..]].concat());
+    let [anchors, stitches] = split(&report);
+    assert!(anchors.iter().all(|(before, after)| after >= &(before - 0.005)), "{anchors:?}");
+    let mean = |pairs: &[(f64, f64)], f: fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>() / pairs.len() as f64;
+    let (before, after) = (mean(&stitches, |p| p.0), mean(&stitches, |p| p.1));
+    assert!(after > before, "stitches {before} -> {after}");
+    assert!(stitches.iter().all(|(before, after)| after >= &(before - 0.01)), "{stitches:?}");
+    assert_eq!(ranked(&out, "search_accuracy_float"), numbers(&report["after"]), "export measures something else");
+    let page = folder.path().join("page.html");
+    json(&["report", path(&out), "--html", path(&page)]);
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert!(page.contains("\"validations\":[{\"epoch\":0,"), "the run is in the report");
+}
+
+/// What `export` measures on the images that validated, by network.
+fn ranked(family: &Path, figure: &str) -> Vec<f64> {
+    let bundle = family.join("b.stk");
+    let exported = json(&["export", path(family), "--out", path(&bundle), "--keep", "all", "--noise-images", "0"]);
+    let stitches = exported["stitches"].as_array().expect("stitches");
+    stitches.iter().map(|stitch| stitch[figure].as_f64().expect("a share")).collect()
+}
+
+#[test]
+fn a_run_that_rounds_validates_exactly_the_plans_that_export_ships() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("int8");
+    let rates = ["--anchor-rate", "1e-5", "--stitch-rate", "1e-4", "--teacher", "largest", "--mixup", "0.4"];
+    let report =
+        json(&[&["train", path(&digits()), "--out", path(&out), "--epochs", "2", "--qat"], &rates[..]].concat());
+    assert_eq!(ranked(&out, "search_accuracy"), numbers(&report["after"]));
+    let mean = |key: &str| numbers(&report[key]).iter().sum::<f64>();
+    assert!(mean("after") > mean("before") - 0.05, "{report}");
+}
+
+/// The files a finished run leaves that depend on its weights.
+fn weights(folder: &Path) -> Vec<Vec<u8>> {
+    let files = ["digits-s.onnx", "digits-m.onnx", "digits-l.onnx", "stitches.safetensors"];
+    files.iter().map(|file| std::fs::read(folder.join(file)).expect(file)).collect()
+}
+
+const SHORT: [&str; 10] = ["--epochs", "2", "--draws", "2", "--sampler", "shift", "--mixup", "0.2", "--rank", "4"];
+
+/// Starts a run, waits until it has saved something new, and kills it.
+fn start_and_kill(arguments: &[&str], checkpoint: &Path) {
+    let changed = |since: Option<std::time::SystemTime>| {
+        std::fs::metadata(checkpoint).and_then(|meta| meta.modified()).ok() != since
+    };
+    let before = std::fs::metadata(checkpoint).and_then(|meta| meta.modified()).ok();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_stitchkit"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("stitchkit runs");
+    while !changed(before) && run.try_wait().expect("a state").is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    // SIGKILL: the process gets no chance to save anything.
+    run.kill().expect("it can be killed");
+    run.wait().expect("it ended");
+}
+
+#[test]
+fn a_run_killed_twice_ends_with_the_weights_of_one_that_was_not_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let family = digits();
+    let report = json(&[&["train", path(&family), "--out", path(&whole), "--threads", "1"], &SHORT[..]].concat());
+    let common = [&["train", path(&family), "--out", path(&killed), "--checkpoint-seconds", "0"], &SHORT[..]].concat();
+    let checkpoint = killed.join("checkpoint.safetensors");
+    start_and_kill(&common, &checkpoint);
+    let said = failure(1, &common);
+    assert!(said.contains("--resume"), "{said}");
+    let resumed = [&common[..], &["--resume"]].concat();
+    let other = [&resumed[..], &["--clip", "1"]].concat();
+    let said = failure(1, &other);
+    assert!(said.contains("clip"), "{said}");
+    start_and_kill(&resumed, &checkpoint);
+    let again = json(&resumed);
+    assert_eq!(report, again);
+    assert!(weights(&whole) == weights(&killed), "the weights differ");
+    let log = std::fs::read_to_string(killed.join("run.log.jsonl")).expect("a log");
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
+    assert_eq!([count("start"), count("validation"), count("progress"), count("finish")], [1, 3, 2, 1], "{log}");
+    assert!(count("resume") >= 1);
+}
+
+#[test]
+fn frozen_anchors_keep_their_files_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("lora");
+    let options = ["--epochs", "3", "--train", "lora", "--stitch-rate", "5e-3", "--teacher", "largest"];
+    let features = ["--match-features", "0.5", "--draws", "2"];
+    let report = json(&[&["train", path(&digits()), "--out", path(&out)], &options[..], &features[..]].concat());
+    let [anchors, stitches] = split(&report);
+    assert!(anchors.iter().all(|(before, after)| before == after), "{anchors:?}");
+    assert!(stitches.iter().any(|(before, after)| before != after), "{stitches:?}");
+}
+
+#[test]
+fn a_dry_run_says_what_it_needs_and_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("none");
+    let plan = json(&["train", path(&digits()), "--out", path(&out), "--dry-run"]);
+    assert!(!out.exists());
+    assert!(
+        plan["memory_bytes"]["step"].as_u64() > Some(0) && plan["unwritable"] == Value::Array(Vec::new()),
+        "{plan}"
+    );
+    assert_eq!(plan["steps"], plan["epoch_steps"].as_u64().expect("steps") * 10);
+    let said = failure(1, &["train", path(&digits()), "--draws", "0", "--epochs", "0"]);
+    assert!(said.contains("--draws") && said.contains("--epochs"), "{said}");
+}

@@ -21,10 +21,13 @@ mod conv;
 mod depthwise;
 mod filters;
 mod finish;
+mod group;
 mod instructions;
 mod pack;
+mod plane;
 mod pool;
 mod rows;
+mod walk;
 
 pub use attention::attention;
 pub use conv::conv2d;

@@ -1,14 +1,22 @@
 //! Tells the crate whether the target has the Arm DSP and vector (MVE) instructions, for which the compiler has no stable
-//! `cfg`, and whether the kernels in plain Rust are of use.
+//! `cfg`, and whether the kernels without them are of use.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, neon, portable)");
+    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, neon, portable, thumb, thumb1)");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     if has_arm_dsp() {
         println!("cargo::rustc-cfg=arm_dsp");
     } else if architecture == "arm" || architecture == "x86_64" {
         println!("cargo::rustc-cfg=portable");
+        let target = std::env::var("TARGET").unwrap_or_default();
+        if target.starts_with("thumbv") {
+            println!("cargo::rustc-cfg=thumb");
+        }
+        // Only the 16-bit instructions and few others.
+        if target.starts_with("thumbv6m-") || target.starts_with("thumbv8m.base-") {
+            println!("cargo::rustc-cfg=thumb1");
+        }
     }
     let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     if architecture == "aarch64" && features.split(',').any(|feature| feature == "neon") {

@@ -1,10 +1,13 @@
-//! Plain Rust for processors without vector or DSP instructions: two filters and two windows at a time, so that every value
-//! read is used twice, and 32-bit requantization where it is exact.
+//! For processors without vector or DSP instructions: two filters and two windows at a time, so that every value read is used
+//! twice, and 32-bit requantization where it is exact. Plain Rust but for the inner loops of Thumb processors.
+
+#[cfg(thumb)]
+mod thumb;
 
 use super::columns::{Run, for_each_run};
-use super::params::{Add, Conv2d, Landing, Requant};
+use super::params::{Add, Channel, Conv2d, Landing, Requant};
 use super::reference;
-use super::scales::pre_shift;
+use super::scales::{high_half, pre_shift};
 use super::windows::{Span, Windows};
 
 /// From accumulator to stored value.
@@ -20,14 +23,33 @@ impl Epilogue<'_> {
     /// Stores what becomes of a sum of products, bias excluded, of output channel `o`.
     #[inline(always)]
     fn store(&self, o: usize, sum: i32, place: &mut i8) {
-        let (Some(&bias), Some(&multiplier), Some(&shift)) =
+        if let (Some(&bias), Some(&multiplier), Some(&shift)) =
             (self.q.bias.get(o), self.q.multiplier.get(o), self.q.shift.get(o))
-        else {
+        {
+            self.land(Channel { bias, multiplier, shift }, sum, place);
+        }
+    }
+
+    /// Stores the sums of `N` output channels from `o` on.
+    #[inline(always)]
+    fn store_all<const N: usize>(&self, o: usize, sums: [i32; N], places: &mut [i8; N]) {
+        let at = |table: &'_ [i32]| table.get(o..).and_then(|table| table.first_chunk::<N>().copied());
+        let shift = self.q.shift.get(o..).and_then(|table| table.first_chunk::<N>());
+        let (Some(bias), Some(multiplier), Some(shift)) = (at(self.q.bias), at(self.q.multiplier), shift) else {
             return;
         };
+        for (at, place) in places.iter_mut().enumerate() {
+            let channel = Channel { bias: bias[at], multiplier: multiplier[at], shift: shift[at] };
+            self.land(channel, sums[at], place);
+        }
+    }
+
+    /// Stores what becomes of a sum of products, bias excluded.
+    #[inline(always)]
+    fn land(&self, Channel { bias, multiplier, shift }: Channel, sum: i32, place: &mut i8) {
         let Landing { zero_point, lo, hi } = self.q.landing;
         let acc = bias.wrapping_add(sum).wrapping_shl(self.bits);
-        let high = (i64::from(acc).wrapping_mul(i64::from(multiplier)) >> 32) as i32;
+        let high = high_half(acc, multiplier);
         let down = u32::from(shift).wrapping_add(self.bits).wrapping_sub(33).min(31);
         let y = ((high >> down).wrapping_add(1) >> 1).wrapping_add(zero_point.into());
         let y = y.max(lo.into()).min(hi.into()) as i8;
@@ -171,6 +193,21 @@ fn product(x: i8, w: i8) -> i32 {
 }
 
 /// Sums of products `[filter][window]` of two windows and two filters of one length.
+#[cfg(thumb)]
+#[inline(always)]
+fn four_dots([x, y]: [&[i8]; 2], [v, w]: [&[i8]; 2]) -> [[i32; 2]; 2] {
+    let taps = x.len().min(y.len()).min(v.len()).min(w.len());
+    let mut sums = [0; 4];
+    if taps != 0 {
+        // SAFETY: all four have that many values, which are not none.
+        unsafe { thumb::four_dots(x.as_ptr(), y.as_ptr(), v.as_ptr(), w.as_ptr(), taps, &mut sums) };
+    }
+    let [a, b, c, d] = sums;
+    [[a, b], [c, d]]
+}
+
+/// Sums of products `[filter][window]` of two windows and two filters of one length.
+#[cfg(not(thumb))]
 #[inline(always)]
 fn four_dots(x: [&[i8]; 2], w: [&[i8]; 2]) -> [[i32; 2]; 2] {
     let [(x, x_rest), (y, y_rest)] = x.map(<[i8]>::as_chunks::<4>);
@@ -234,9 +271,7 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
     for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
         for (at, places) in pixel.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let sums = four_channels(p, window, 4 * at, input, weights);
-            for (o, (place, sum)) in places.iter_mut().zip(sums).enumerate() {
-                epilogue.store(4 * at + o, sum, place);
-            }
+            epilogue.store_all(4 * at, sums, places);
         }
         for (c, place) in pixel.iter_mut().enumerate().skip(whole) {
             epilogue.store(c, reference::depthwise_sum(p, window, c, input, weights), place);
@@ -245,6 +280,46 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
 }
 
 /// Sums of products of four channels from `first` on.
+#[cfg(thumb)]
+#[inline(always)]
+fn four_channels(p: &Conv2d, (rows, columns): (Span, Span), first: usize, input: &[i8], weights: &[i8]) -> [i32; 4] {
+    let [kernel_rows, kernel_columns] = p.window.kernel.map(usize::from);
+    let [row_step, column_step] = p.window.dilation.map(usize::from);
+    let channels = usize::from(p.input.c);
+    let row_pitch = usize::from(p.input.w) * channels;
+    let mut sums = [0; 4];
+    let mut weights = weights.get(first..).unwrap_or(&[]);
+    let mut add = |x: &[i8], [x_step, x_skip]: [usize; 2], rows: usize, taps: usize| {
+        let (Some(last_row), Some(last_tap)) = (rows.checked_sub(1), taps.checked_sub(1)) else { return };
+        let reach = last_row * (taps * x_step + x_skip) + last_tap * x_step + 4;
+        if x.len() >= reach && weights.len() >= (rows * taps - 1) * channels + 4 {
+            let (x, w) = (x.as_ptr(), weights.as_ptr());
+            let mut rows = thumb::Rows { x, w, x_step, w_step: channels, taps, rows, x_skip };
+            // SAFETY: both slices reach to the end of the last tap.
+            unsafe { thumb::four_channels(&mut sums, &mut rows) };
+        }
+        weights = weights.get(rows * taps * channels..).unwrap_or(&[]);
+    };
+    let x_step = column_step * channels;
+    let x = input.get(rows.start * row_pitch + columns.start * channels + first..).unwrap_or(&[]);
+    if rows.count == kernel_rows && columns.count == kernel_columns {
+        add(x, [x_step, (row_step * row_pitch).wrapping_sub(kernel_columns * x_step)], kernel_rows, kernel_columns);
+        return sums;
+    }
+    let pad = [p.pad_value; 4];
+    let after = kernel_columns.saturating_sub(columns.first + columns.count);
+    add(&pad, [0; 2], 1, rows.first * kernel_columns);
+    for row in 0..rows.count {
+        add(&pad, [0; 2], 1, columns.first);
+        add(x.get(row * row_step * row_pitch..).unwrap_or(&[]), [x_step, 0], 1, columns.count);
+        add(&pad, [0; 2], 1, after);
+    }
+    add(&pad, [0; 2], 1, kernel_rows.saturating_sub(rows.first + rows.count) * kernel_columns);
+    sums
+}
+
+/// Sums of products of four channels from `first` on.
+#[cfg(not(thumb))]
 #[inline(always)]
 fn four_channels(p: &Conv2d, (rows, columns): (Span, Span), first: usize, input: &[i8], weights: &[i8]) -> [i32; 4] {
     let [kernel_rows, kernel_columns] = p.window.kernel.map(usize::from);

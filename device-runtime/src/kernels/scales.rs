@@ -26,10 +26,54 @@ pub fn pre_shift(q: &Requant<'_>, channels: usize, taps: usize) -> Option<u32> {
     (largest <= (i32::MAX as u64) >> bits).then_some(bits)
 }
 
+/// High half of the product of an accumulator and a multiplier, which is not negative.
+#[cfg(all(portable, not(thumb1)))]
+#[inline(always)]
+pub fn high_half(acc: i32, multiplier: i32) -> i32 {
+    (i64::from(acc).wrapping_mul(i64::from(multiplier)) >> 32) as i32
+}
+
+/// High half of the product of an accumulator and a multiplier, which is not negative, from products of halves: Armv6-M has
+/// no long multiplication.
+#[cfg(any(thumb1, test))]
+#[inline(always)]
+fn high_half_of_halves(acc: i32, multiplier: i32) -> i32 {
+    let (low, high) = (acc & 0xFFFF, acc >> 16);
+    let (by_low, by_high) = (multiplier & 0xFFFF, multiplier >> 16);
+    let lowest = (low as u32).wrapping_mul(by_low as u32) >> 16;
+    // Neither sum leaves 32 bits: -2^15 * (2^16 - 1) and (2^16 - 1) * (2^15 - 1) have room for 16 bits more.
+    let middle = high.wrapping_mul(by_low).wrapping_add(lowest as i32);
+    let other = low.wrapping_mul(by_high).wrapping_add(middle & 0xFFFF);
+    high.wrapping_mul(by_high).wrapping_add(middle >> 16).wrapping_add(other >> 16)
+}
+
+/// High half of the product of an accumulator and a multiplier, which is not negative.
+#[cfg(thumb1)]
+#[inline(always)]
+pub fn high_half(acc: i32, multiplier: i32) -> i32 {
+    high_half_of_halves(acc, multiplier)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::{Landing, requantize};
+
+    #[test]
+    fn halves_multiply_as_whole_numbers_do() {
+        let ends = [0, 1, -1, 0xFFFF, 0x1_0000, -0x1_0000, -0x1_0001, i32::MAX, i32::MIN, i32::MIN + 1, 0x7FFF_0000];
+        let mut random = 1u32;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random ^ random >> 15) as i32
+        };
+        let pairs = ends.iter().flat_map(|&a| ends.iter().map(move |&m| (a, m & i32::MAX)));
+        let random = (0..100_000).map(|_| (next(), next() & i32::MAX));
+        for (acc, multiplier) in pairs.chain(random.collect::<Vec<_>>()) {
+            let want = (i64::from(acc) * i64::from(multiplier)) >> 32;
+            assert_eq!(i64::from(high_half_of_halves(acc, multiplier)), want, "{acc} * {multiplier}");
+        }
+    }
 
     fn bits(shift: &[u8], bias: i32, taps: usize) -> Option<u32> {
         let bias = vec![bias; shift.len()];
@@ -49,7 +93,7 @@ mod tests {
     }
 
     /// What the instructions compute: high half of the product, arithmetic shift, carry added.
-    fn high_half(acc: i32, multiplier: i32, shift: u32, zero_point: i32) -> i64 {
+    fn rounded_high_half(acc: i32, multiplier: i32, shift: u32, zero_point: i32) -> i64 {
         let high = (i64::from(acc) * i64::from(multiplier)) >> 32;
         let carry = (high >> (shift - 1).min(31)) & 1;
         (high >> shift.min(31)) + carry + i64::from(zero_point)
@@ -69,7 +113,7 @@ mod tests {
             let acc = (next() << 3) >> (bits + round % 23);
             let multiplier = if round % 50 == 0 { 0 } else { next() << 1 | 1 << 30 };
             let want = requantize(acc, multiplier, shift as u8, landing);
-            let got = high_half(acc << bits, multiplier, shift + bits - 32, 3).clamp(-128, 127) as i8;
+            let got = rounded_high_half(acc << bits, multiplier, shift + bits - 32, 3).clamp(-128, 127) as i8;
             assert_eq!(got, want, "{acc} * {multiplier} >> {shift}, {bits} bits");
         }
     }

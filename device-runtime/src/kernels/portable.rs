@@ -192,6 +192,19 @@ fn product(x: i8, w: i8) -> i32 {
     i32::from(x) * i32::from(w)
 }
 
+/// Sums of products of one window and two filters of its length.
+#[cfg(thumb)]
+#[inline(always)]
+fn two_dots(x: &[i8], [v, w]: [&[i8]; 2]) -> [i32; 2] {
+    let taps = x.len().min(v.len()).min(w.len());
+    let mut sums = [0; 2];
+    if taps != 0 {
+        // SAFETY: all three have that many values, which are not none.
+        unsafe { thumb::two_dots(x.as_ptr(), v.as_ptr(), w.as_ptr(), taps, &mut sums) };
+    }
+    sums
+}
+
 /// Sums of products `[filter][window]` of two windows and two filters of one length.
 #[cfg(thumb)]
 #[inline(always)]
@@ -232,6 +245,7 @@ fn four_dots(x: [&[i8]; 2], w: [&[i8]; 2]) -> [[i32; 2]; 2] {
 }
 
 /// Sums of products of one window and two filters of its length.
+#[cfg(not(thumb))]
 #[inline(always)]
 fn two_dots(x: &[i8], w: [&[i8]; 2]) -> [i32; 2] {
     let (x, x_rest) = x.as_chunks::<4>();

@@ -139,6 +139,99 @@ pub unsafe extern "C" fn four_dots(
     )
 }
 
+/// Sums of products of a window `x` and two filters `v`, `w`.
+///
+/// # Safety
+/// All three lead over `taps` readable bytes; `taps` is at least 1.
+#[cfg(not(thumb1))]
+#[unsafe(naked)]
+pub unsafe extern "C" fn two_dots(x: *const i8, v: *const i8, w: *const i8, taps: usize, sums: &mut [i32; 2]) {
+    naked_asm!(
+        ".macro stitchkit_tap",
+        "ldrsb r6, [r0], #1",
+        "ldrsb r7, [r1], #1",
+        "ldrsb r12, [r2], #1",
+        "mla r4, r6, r7, r4",
+        "mla r5, r6, r12, r5",
+        ".endm",
+        "push {{r4, r5, r6, r7}}",
+        "movs r4, #0",
+        "movs r5, #0",
+        "subs r3, r3, #4",
+        "blt 2f",
+        "1:",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "subs r3, r3, #4",
+        "bge 1b",
+        "2:",
+        "adds r3, r3, #4",
+        "beq 4f",
+        "3:",
+        "stitchkit_tap",
+        "subs r3, r3, #1",
+        "bne 3b",
+        "4:",
+        "ldr r12, [sp, #16]",
+        "strd r4, r5, [r12]",
+        "pop {{r4, r5, r6, r7}}",
+        "bx lr",
+        ".purgem stitchkit_tap",
+    )
+}
+
+/// Sums of products of a window `x` and two filters `v`, `w`.
+///
+/// # Safety
+/// All three lead over `taps` readable bytes; `taps` is at least 1.
+#[cfg(thumb1)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn two_dots(x: *const i8, v: *const i8, w: *const i8, taps: usize, sums: &mut [i32; 2]) {
+    naked_asm!(
+        ".macro stitchkit_tap",
+        "ldrsb r6, [r0, r3]",
+        "ldrsb r7, [r1, r3]",
+        "muls r7, r6, r7",
+        "adds r4, r4, r7",
+        "ldrsb r7, [r2, r3]",
+        "muls r7, r6, r7",
+        "adds r5, r5, r7",
+        "adds r3, r3, #1",
+        ".endm",
+        "push {{r4, r5, r6, r7}}",
+        "movs r4, #0",
+        "movs r5, #0",
+        // From minus the number of taps up to zero, first to a multiple of four.
+        "adds r0, r0, r3",
+        "adds r1, r1, r3",
+        "adds r2, r2, r3",
+        "rsbs r3, r3, #0",
+        "1:",
+        "movs r6, #3",
+        "tst r3, r6",
+        "beq 2f",
+        "stitchkit_tap",
+        "b 1b",
+        "2:",
+        "cmp r3, #0",
+        "beq 4f",
+        "3:",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "stitchkit_tap",
+        "bne 3b",
+        "4:",
+        "ldr r6, [sp, #16]",
+        "stm r6!, {{r4, r5}}",
+        "pop {{r4, r5, r6, r7}}",
+        "bx lr",
+        ".purgem stitchkit_tap",
+    )
+}
+
 /// Rows of taps of four channels.
 #[repr(C)]
 pub struct Rows {

@@ -100,6 +100,15 @@ check_conformance() {
     verdict $? "$1: $(tail -n 1 "$work/$1.conformance")"
 }
 
+# check_random BOARD: a bundle of random graphs, whose figures nobody chose.
+check_random() {
+    build_with "$1" random firmware || return
+    rm -f "$work/$1".out.*.bin
+    emulate "$1" "$work/$1.random.firmware.elf" "$work/$1.random" -- "inputs=random.in" "outputs=$1.out"
+    verdict $? "$1: golden vectors of random graphs agree"
+    check_logits "$1" random 4
+}
+
 check_no_panic() {
     export STITCHKIT_BUNDLE="$work/small.stk"
     build "$1" no-panic 2>"$work/$1.no-panic" || { fail "$1: a panic is reachable in the runtime"; return; }
@@ -226,6 +235,8 @@ prepare() {
     # For boards that the bundle is too large for.
     host_tool bundle every-op "$work/small.stk" || exit 1
     host_tool inputs "$work/small.stk" "$input_count" "$work/small.in" && describe small small.in || exit 1
+    host_tool bundle random "$work/random.stk" || exit 1
+    host_tool inputs "$work/random.stk" 4 "$work/random.in" && describe random random.in || exit 1
     : >"$work/bench.jsonl"
     cat "$work/bundle.table"
 }
@@ -234,6 +245,7 @@ run_board() {
     echo "== $1"
     check_conformance "$1"
     check_no_panic "$1"
+    [ "$1" = microbit ] || check_random "$1"
     bundle_bytes=$(wc -c <"$work/bundle.stk")
     if [ $((bundle_bytes + 65536)) -gt "$(flash_bytes_of "$1")" ]; then
         echo "SKIP $1: the bundle does not fit in flash"

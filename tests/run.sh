@@ -60,6 +60,8 @@ for bundle in "${bundles[@]}"; do "$target_dir/release/board-files" streamed "$b
 step "ARM Linux under QEMU: same bytes"
 cargo clippy -q -p stitchkit-runtime --features std --target aarch64-unknown-linux-gnu -- -D warnings
 tests/cross.sh "${bundles[@]}"
+"$target_dir/release/board-files" bundle random "$target_dir/bundles/random.stk"
+STITCHKIT_CROSS_BUILD=0 STITCHKIT_CROSS_COUNT=4 STITCHKIT_CROSS_TESTS=0 tests/cross.sh "$target_dir/bundles/random.stk"
 
 step "a board file from a Linux board"
 "$stitchkit" profile --device-binary "$target_dir/cross/bin/stitchkit-device-aarch64-unknown-linux-gnu-kernels" \
@@ -67,6 +69,10 @@ step "a board file from a Linux board"
 
 step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
+
+step "instructions and bytes of the MLPerf Tiny shapes against the baseline"
+CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" bench --board qemu-m0 --board qemu-m4 --board qemu-m55 \
+    --model dscnn --model autoencoder --check tests/bench-baseline.json
 
 step "a board file from counted instructions"
 CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" profile --board qemu-m4 --test "${bundles[-1]}" --out "$target_dir/bundles/qemu-m4.toml"

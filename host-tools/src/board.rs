@@ -1,6 +1,7 @@
 //! Board files: what one kind of board offers, as TOML. `stitchkit profile` writes them, `--board FILE` reads them;
 //! `examples/boards` holds some, and `docs/adding-a-board.md` describes the keys.
 
+pub mod emulated;
 mod file;
 pub mod fit;
 pub mod measured;

@@ -1,6 +1,7 @@
 //! Command line: arguments, exit codes, and the verbs.
 
 mod assemble;
+mod bench;
 mod boards;
 mod bundle_file;
 mod eval;
@@ -106,6 +107,8 @@ enum Verb {
     Run(run::Command),
     /// Measure the int8 accuracy of every plan on labelled images.
     Eval(eval::Command),
+    /// Count instructions, memory and code size on emulated Cortex-M boards, beside other engines.
+    Bench(bench::Command),
     /// Measure a board and write its board file.
     Profile(profile::Command),
     /// Say which plan given limits get, and why the others lose.
@@ -130,6 +133,7 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Inspect(command) => command.run(&ui),
         Verb::Run(command) => command.run(&ui),
         Verb::Eval(command) => command.run(&ui),
+        Verb::Bench(command) => command.run(&ui),
         Verb::Profile(command) => command.run(&ui),
         Verb::Select(command) => command.run(&ui),
         Verb::Verify(command) => command.run(&ui),

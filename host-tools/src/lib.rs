@@ -3,6 +3,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | [`bench`] | instructions, memory and code size on emulated boards, beside other engines |
 //! | [`board`] | board files: memory and latencies of one kind of board |
 //! | [`study`] | what is known of every candidate before any is chosen |
 //! | [`fleet`] | which plan each of many boards runs |
@@ -20,6 +21,7 @@
 #![warn(missing_docs)]
 
 pub mod assemble;
+pub mod bench;
 pub mod board;
 pub mod compile;
 pub mod export;

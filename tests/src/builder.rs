@@ -5,7 +5,8 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, ChannelTables
 use stitchkit_runtime::exec::Executor;
 use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window};
 
-use crate::{Rng, place::place};
+use crate::place::place;
+use crate::{Rng, style::Style};
 
 /// A linear output around zero.
 pub const SIGNED: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
@@ -17,6 +18,7 @@ pub const RECTIFIED: Landing = Landing { zero_point: -128, lo: -128, hi: 127 };
 pub struct Builder {
     parts: BundleParts,
     rng: Rng,
+    style: Style,
 }
 
 /// A square window: kernel, stride, padding above and left.
@@ -44,12 +46,18 @@ impl Builder {
             input_lut: Vec::new(),
             golden: None,
         };
-        Self { parts, rng: Rng::new(seed) }
+        Self { parts, rng: Rng::new(seed), style: Style::TYPICAL }
     }
 
     /// The parts, for what the builder has no word for.
     pub fn parts_mut(&mut self) -> &mut BundleParts {
         &mut self.parts
+    }
+
+    /// Draws what follows from another seed and in another style.
+    pub fn restyle(&mut self, seed: u32, style: Style) {
+        self.rng = Rng::new(seed);
+        self.style = style;
     }
 
     /// A convolution whose weights and constants are added to the bundle. The input's zero
@@ -109,7 +117,7 @@ impl Builder {
     ) -> (u32, ChannelTables) {
         let channels = usize::from(geometry.output.c);
         let offset = self.parts.weights.len();
-        let weights: Vec<i8> = self.rng.vector(taps * channels).into_iter().map(|w| w.max(-127)).collect();
+        let weights = self.style.draw_weights(&mut self.rng, taps * channels);
         // Weights and activations have a standard deviation of about 74; the output shall have one of about 50.
         let scale = 50.0 / (74.0 * 74.0 * (taps as f64).sqrt());
         let tables = ChannelTables {
@@ -121,12 +129,10 @@ impl Builder {
         let zero_point = i32::from(geometry.pad_value);
         for channel in 0..channels {
             let sum: i32 = (0..taps).map(|tap| i32::from(weights[position(channel, tap)])).sum();
-            let bias = (self.rng.next_u32() as i32 >> 18) - zero_point * sum;
-            self.parts.tables.push(bias);
+            self.parts.tables.push(self.style.draw_bias(&mut self.rng) - zero_point * sum);
         }
         for _ in 0..channels {
-            let spread = 0.5 + f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
-            let (multiplier, shift) = normalise(scale * spread);
+            let (multiplier, shift) = self.style.draw_scale(&mut self.rng, scale);
             self.parts.tables.push(multiplier);
             self.parts.shifts.push(shift);
         }
@@ -198,13 +204,6 @@ pub fn infer(bundle: &Bundle<'_>, plan: u16, isa: Isa, input: &[i8]) -> Vec<i8> 
         Executor::with_isa(bundle, plan, arena.as_mut_slice(), isa).expect("the arena has the plan's size");
     executor.input().expect("the bundle is intact").copy_from_slice(input);
     executor.run().expect("the bundle is intact").to_vec()
-}
-
-/// `multiplier * 2^-shift` nearest to `scale`.
-fn normalise(scale: f64) -> (i32, u8) {
-    let exponent = scale.log2().floor();
-    let multiplier = (scale * 2f64.powf(30.0 - exponent)).round().min(f64::from(i32::MAX));
-    (multiplier as i32, (30.0 - exponent) as u8)
 }
 
 fn params(op: &Op) -> u64 {

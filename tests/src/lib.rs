@@ -10,7 +10,7 @@ mod place;
 pub mod random_graph;
 pub mod resnet8;
 pub mod streaming;
-pub mod tiny;
+pub mod style;
 
 /// A 32-bit xorshift generator (Marsaglia's 13, 17, 5), so that fixtures are the same everywhere.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ impl Rng {
     /// The next value of all of int8.
     pub fn next_i8(&mut self) -> i8 {
         (self.next_u32() >> 24) as i8
+    }
+
+    /// 1 to `most`.
+    pub fn up_to(&mut self, most: u16) -> u16 {
+        (self.next_u32() >> 8) as u16 % most + 1
     }
 
     /// `len` values of all of int8.

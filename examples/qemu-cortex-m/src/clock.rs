@@ -33,6 +33,8 @@ impl SysTickClock {
         syst.clear_current();
         syst.enable_interrupt();
         syst.enable_counter();
+        // Until its first tick the counter reads 0, which would be the end of a round, not the start of one.
+        while SYST::get_current() == 0 {}
         Self(())
     }
 }

@@ -32,7 +32,7 @@ pub use source::Source;
     .args(["qemu", "local", "ssh", "device_binary", "report", "from", "shapes"]))]
 pub struct Command {
     /// Build the firmware of --firmware for this emulated board and count its instructions: qemu-m0, qemu-m3, qemu-m4,
-    /// qemu-m7, qemu-m33 or qemu-m55.
+    /// qemu-m7, qemu-m33, qemu-m33-nodsp or qemu-m55.
     #[arg(long = "board", value_name = "NAME", conflicts_with_all = ["local", "ssh", "device_binary", "report", "from", "shapes"])]
     qemu: Option<String>,
     /// Measure this machine.

@@ -7,24 +7,26 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_tests::builder::infer;
 use stitchkit_tests::streaming::stream_all_plans;
-use stitchkit_tests::{every_op, logits, resnet8, tiny};
+use stitchkit_tests::{every_op, logits, random_graph, resnet8};
 
-const USAGE: &str = "usage: board-files bundle resnet8|dscnn|mobilenetv1|autoencoder|every-op OUT
+const USAGE: &str = "usage: board-files bundle resnet8|every-op|random OUT
        board-files inputs BUNDLE COUNT OUT
        board-files logits BUNDLE INPUTS OUT-PREFIX
        board-files table BUNDLE
        board-files print BUNDLE INPUTS
        board-files streamed BUNDLE";
 
+/// Graphs of the bundle `random`, and the seed of the first.
+const RANDOM_GRAPHS: u32 = 32;
+const RANDOM_SEED: u32 = 1;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["bundle", "resnet8", out] => std::fs::write(out, resnet8::bundle()?)?,
-        ["bundle", "dscnn", out] => std::fs::write(out, tiny::dscnn()?)?,
-        ["bundle", "mobilenetv1", out] => std::fs::write(out, tiny::mobilenetv1()?)?,
-        ["bundle", "autoencoder", out] => std::fs::write(out, tiny::autoencoder()?)?,
         ["bundle", "every-op", out] => std::fs::write(out, every_op::bundle()?)?,
+        ["bundle", "random", out] => std::fs::write(out, random_graph::batch(RANDOM_SEED, RANDOM_GRAPHS)?)?,
         ["inputs", bundle, count, out] => {
             let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);
             let inputs = logits::random_inputs(&Bundle::parse(bytes.as_slice())?, count.parse()?, 1);

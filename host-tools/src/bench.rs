@@ -145,10 +145,10 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     let (said, status) = emulated::run(&board, &program, &[&format!("plan={plan}")], Counting::Fine)?;
     let report = Report::of(&said);
     report.check_counter(&board)?;
-    if status == Some(DOES_NOT_FIT) {
-        if let Some([need_bytes, have_bytes]) = report.board {
-            return Err(BenchError::Memory { board: board.name, machine: board.machine, need_bytes, have_bytes });
-        }
+    if status == Some(DOES_NOT_FIT)
+        && let Some([need_bytes, have_bytes]) = report.board
+    {
+        return Err(BenchError::Memory { board: board.name, machine: board.machine, need_bytes, have_bytes });
     }
     let missing = |missing| BenchError::Report { board: board.name, status, missing, said: said.trim_end().to_owned() };
     if status != Some(0) {

@@ -9,6 +9,7 @@ mod export;
 mod fleet;
 mod init;
 mod inspect;
+mod merge;
 mod operators;
 mod output_file;
 mod plan_choice;
@@ -109,6 +110,8 @@ enum Verb {
     Eval(eval::Command),
     /// Count instructions, memory and code size on emulated Cortex-M boards, beside other engines.
     Bench(bench::Command),
+    /// Join what --shard of `stitches` and `eval` measured on many machines.
+    Merge(merge::Command),
     /// Measure a board and write its board file.
     Profile(profile::Command),
     /// Say which plan given limits get, and why the others lose.
@@ -134,6 +137,7 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Run(command) => command.run(&ui),
         Verb::Eval(command) => command.run(&ui),
         Verb::Bench(command) => command.run(&ui),
+        Verb::Merge(command) => command.run(&ui),
         Verb::Profile(command) => command.run(&ui),
         Verb::Select(command) => command.run(&ui),
         Verb::Verify(command) => command.run(&ui),

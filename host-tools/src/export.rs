@@ -16,7 +16,7 @@ use crate::report::work::PlanWork;
 use crate::stitch::init::CrossingFit;
 use crate::stitch::pareto::{self, Score};
 use crate::stitch::{Candidate, Space, StitchError, evaluate, space};
-use crate::study::{self, Settings, Study, study};
+use crate::study::{self, Findings, Settings, Study, study};
 
 /// Which candidates a bundle gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -41,6 +41,14 @@ pub struct Request {
     pub stitch_noise: f64,
     /// Images per plan for the signal-to-noise report; 0 for none.
     pub noise_images: usize,
+}
+
+impl Request {
+    /// What the study of the candidates depends on.
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        Settings { options: self.options, stitch_noise: self.stitch_noise }
+    }
 }
 
 /// Why an export failed.
@@ -157,7 +165,21 @@ pub fn check_operators(family: &Family) -> Result<(), ExportError> {
 /// # Errors
 /// [`ExportError`] from whichever step failed; nothing is written.
 pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Export, ExportError> {
-    let (space, study) = study_all(family, request, watch)?;
+    export_known(family, request, None, watch)
+}
+
+/// [`export`] that takes layers, ranges and ranking from `known` findings, and only measures the kept candidates on the
+/// evaluation images. Findings of another family or of other settings are ignored.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_known(
+    family: &Family,
+    request: Request,
+    known: Option<&Findings>,
+    watch: Watch<'_>,
+) -> Result<Export, ExportError> {
+    let (space, study) = study_all(family, request, known, watch)?;
     let mut outcomes = outcomes(&study);
     choose(&mut outcomes, family.anchors.len(), request.keep);
     let works = works(&study);
@@ -189,7 +211,7 @@ pub fn export_for(
     boards: &[Need],
     watch: Watch<'_>,
 ) -> Result<(Export, Vec<Assignment>), ExportError> {
-    let (space, study) = study_all(family, request, watch)?;
+    let (space, study) = study_all(family, request, None, watch)?;
     let mut outcomes = outcomes(&study);
     choose(&mut outcomes, family.anchors.len(), Keep::Pareto);
     let works = works(&study);
@@ -218,11 +240,15 @@ pub fn export_for(
     Ok((export, assignments))
 }
 
-fn study_all(family: &Family, request: Request, watch: Watch<'_>) -> Result<(Space, Study), ExportError> {
+fn study_all(
+    family: &Family,
+    request: Request,
+    known: Option<&Findings>,
+    watch: Watch<'_>,
+) -> Result<(Space, Study), ExportError> {
     check_operators(family)?;
     let space = space::enumerate(family)?;
-    let settings = Settings { options: request.options, stitch_noise: request.stitch_noise };
-    let study = study(family, &space, &space.candidates, settings, None, watch)?;
+    let study = study(family, &space, &space.candidates, request.settings(), known, watch)?;
     Ok((space, study))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
 use stitchkit_runtime::exec::{ExecError, Executor, StepReport};
 use stitchkit_runtime::kernels::Isa;
@@ -16,7 +16,7 @@ use stitchkit_runtime::tract::{SharedBytes, TractError, TractFamily, TractPlan};
 use crate::stitch::evaluate::argmax;
 
 /// What executes a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// The bare step loop, as on a microcontroller.

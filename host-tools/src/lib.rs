@@ -11,6 +11,7 @@
 //! | [`export`] | the main job, from family to bundle |
 //! | [`family`] | `family.toml`: anchors, cuts, input, stitching space, data |
 //! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
+//! | [`shard`] | measurements divided among machines |
 //! | [`stitch`] | enumeration, least-squares initialisation, evaluation, Pareto front |
 //! | [`infer`] | running bundles on the host |
 //! | [`quantize`] | calibration and the float-to-integer translation |
@@ -32,6 +33,7 @@ pub mod infer;
 pub mod quantize;
 pub mod report;
 pub mod safetensors;
+pub mod shard;
 pub mod stitch;
 pub mod study;
 #[cfg(feature = "train")]

@@ -8,6 +8,7 @@
 //! | [`trace`] | adaptation traces |
 //! | [`training`] | the run that trained a family |
 //! | [`page`] | the HTML page |
+//! | [`results`] | accuracy and cost of every plan, for machines to read |
 //! | [`scatter`] | a plot for the terminal |
 //! | [`sizes`] | where a bundle's bytes go |
 //! | [`table`] | plain text tables |
@@ -15,6 +16,7 @@
 pub mod bundle_data;
 pub mod data;
 pub mod page;
+pub mod results;
 pub mod scatter;
 pub mod sizes;
 pub mod table;

@@ -11,9 +11,10 @@ use stitchkit_runtime::bundle::{AlignedBytes, Quant};
 
 use crate::compile::{CompileError, Compiled, ExportOptions, compile, compile_calibrated};
 use crate::export::{ExportError, Watch};
-use crate::family::{Dataset, Family};
+use crate::family::{Dataset, Family, TrainingImages};
 use crate::infer::{self, Backend, InferError, Loaded};
 use crate::quantize::Calibration;
+use crate::shard::Shard;
 use crate::stitch::init::CrossingFit;
 use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchingLayer, evaluate, trained};
 
@@ -104,6 +105,33 @@ pub fn study(
     {
         return Ok(study);
     }
+    run(family, space, candidates, settings, &images, watch)
+}
+
+/// [`study`] with a part of the ranking images, which the accuracies are then about; layers and ranges are the same in all parts.
+///
+/// # Errors
+/// As [`study`].
+pub fn study_part(
+    family: &Family,
+    space: &Space,
+    settings: Settings,
+    shard: Shard,
+    watch: Watch<'_>,
+) -> Result<Study, ExportError> {
+    let mut images = family.training_images()?;
+    images.search = shard.select_images(&images.search);
+    run(family, space, &space.candidates, settings, &images, watch)
+}
+
+fn run(
+    family: &Family,
+    space: &Space,
+    candidates: &[Candidate],
+    settings: Settings,
+    images: &TrainingImages,
+    watch: Watch<'_>,
+) -> Result<Study, ExportError> {
     let fitted = trained::layers(family, space, &images.calibration, settings.stitch_noise, &|done, all| {
         watch("fitting stitches", done, all)
     })?;
@@ -126,6 +154,18 @@ pub fn study(
 }
 
 impl Findings {
+    /// Right answers on the ranking images, float and int8, by candidate.
+    #[must_use]
+    pub fn correct(&self) -> &[(usize, usize)] {
+        &self.correct
+    }
+
+    /// The same layers and ranges with other counts of right answers, float and int8, by candidate.
+    #[must_use]
+    pub fn with_counts(self, correct: Vec<(usize, usize)>, search_images: usize) -> Self {
+        Self { correct, search_images, ..self }
+    }
+
     /// Whether these findings have the extents of this space. They come from a file, which may hold anything.
     fn fit(&self, space: &Space, candidates: &[Candidate]) -> bool {
         let fits = |(layer, spec): (&LayerBits, &LayerSpec)| {

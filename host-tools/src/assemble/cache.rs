@@ -119,7 +119,7 @@ pub fn key(family: &Family, candidates: &[Candidate], settings: &Settings) -> St
     for candidate in candidates {
         hash.add(candidate.path.as_bytes());
     }
-    format!("{:032x}", hash.0)
+    hash.digits()
 }
 
 /// Size and time of change of a file, and of the folders below a folder.
@@ -136,14 +136,19 @@ fn stamp(path: &Path) -> Vec<(u64, Option<std::time::SystemTime>)> {
 }
 
 /// FNV-1a of 128 bits over length-prefixed parts.
-struct Hash(u128);
+pub(crate) struct Hash(u128);
 
 impl Hash {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
     }
 
-    fn add(&mut self, part: &[u8]) {
+    /// 32 hexadecimal digits.
+    pub(crate) fn digits(&self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    pub(crate) fn add(&mut self, part: &[u8]) {
         for &byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
             self.0 = (self.0 ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
         }

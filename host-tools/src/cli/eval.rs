@@ -5,14 +5,17 @@ mod cascade;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stitchkit::family::DataSource;
 use stitchkit::family::data::{DataError, Listing, shuffled};
 use stitchkit::infer::{self, Backend};
 use stitchkit::report::table::{Align, Table, percent, ppm_share};
+use stitchkit::shard::{self, Header, Kind, Part, Shard, Whole};
+use stitchkit_runtime::bundle::crc32;
 
 use super::Ui;
 use super::bundle_file::BundleFile;
+use super::output_file;
 use super::plan_choice::{BackendOption, existing_plan};
 
 /// Arguments of `stitchkit eval`.
@@ -36,17 +39,23 @@ pub struct Command {
     /// Use only the first N images of a seeded shuffle.
     #[arg(long, value_name = "N")]
     images: Option<usize>,
+    /// Measure on every N-th image from the I-th on, and write JSON lines that `stitchkit merge` joins.
+    #[arg(long, value_name = "I/N", conflicts_with = "cascade")]
+    shard: Option<Shard>,
+    /// Where --shard writes; default: standard output.
+    #[arg(long, value_name = "FILE", requires = "shard")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     backend: BackendOption,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Report {
     backend: Backend,
     plans: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Row {
     id: u16,
     path: String,
@@ -60,6 +69,7 @@ struct Row {
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        self.out.as_deref().map(output_file::check).transpose()?;
         let file = BundleFile::read(&self.bundle)?;
         let loaded = file.load()?;
         let bundle = loaded.bundle;
@@ -72,6 +82,8 @@ impl Command {
             Some(limit) => shuffled(listing.len(), 1)[..limit].to_vec(),
             None => (0..listing.len()).collect(),
         };
+        let all_images = chosen.len();
+        let chosen = self.shard.map_or_else(|| chosen.clone(), |shard| shard.select(&chosen));
         let dataset = listing.load(&chosen)?;
         let ids: Vec<u16> = match self.plans.is_empty() {
             true => (0..bundle.plan_count()).collect(),
@@ -95,7 +107,7 @@ impl Command {
             rows.push(Row {
                 id,
                 path: plan.path.to_owned(),
-                accuracy: correct as f64 / dataset.len() as f64,
+                accuracy: correct as f64 / dataset.len().max(1) as f64,
                 correct,
                 images: dataset.len(),
                 accuracy_float: ppm_share(plan.float_accuracy_ppm),
@@ -103,8 +115,46 @@ impl Command {
         }
         bar.finish_and_clear();
         let report = Report { backend: self.backend.backend, plans: rows };
-        ui.print(&report, || text(&report))
+        match self.shard {
+            Some(shard) => self.write_part(shard, report, all_images, &file),
+            None => ui.print(&report, || text(&report)),
+        }
     }
+
+    /// Writes the counts of a part of the images.
+    fn write_part(&self, shard: Shard, mut report: Report, all_images: usize, file: &BundleFile) -> anyhow::Result<()> {
+        let images = report.plans.first().map_or(0, |row| row.images);
+        let mut counts = Vec::new();
+        for row in &mut report.plans {
+            counts.push(shard::Count { id: row.id.into(), correct: row.correct, correct_float: None });
+            (row.accuracy, row.correct, row.images) = (0.0, 0, 0);
+        }
+        let report = serde_json::to_value(report)?;
+        let header = Header {
+            schema_version: shard::VERSION,
+            kind: Kind::Eval,
+            shard,
+            subject: shard::digest(&[&report.to_string(), &crc32(file.bytes()).to_string(), &all_images.to_string()]),
+            images,
+            counts: counts.len(),
+            report,
+            exact: Vec::new(),
+            key: None,
+            findings: None,
+        };
+        output_file::write_part(self.out.as_deref(), &Part { name: String::new(), header, counts })
+    }
+}
+
+/// Prints what one run over all images would have printed.
+pub fn print_whole(ui: &Ui, whole: &Whole) -> anyhow::Result<()> {
+    let mut report: Report = serde_json::from_value(whole.header.report.clone())?;
+    let images = whole.header.images;
+    for (row, count) in report.plans.iter_mut().zip(&whole.counts) {
+        row.accuracy = count.correct as f64 / images.max(1) as f64;
+        (row.correct, row.images) = (count.correct, images);
+    }
+    ui.print(&report, || text(&report))
 }
 
 /// Opens the data; without a split named, the data as a whole or else its `test` part.

@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use serde::Serialize;
+use stitchkit::assemble::cache::{self, Cache};
 use stitchkit::compile::ExportOptions;
 use stitchkit::export::{self, Export, ExportError, Fit, Keep, Outcome, Request};
 use stitchkit::family::Family;
 use stitchkit::fleet::Assignment;
 use stitchkit::quantize::{Method, Options};
+use stitchkit::report::results::Results;
 use stitchkit::report::table::{Align, Table, grouped, percent};
+use stitchkit::stitch::space;
+use stitchkit::study::Findings;
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 
 use super::boards::{self, BoardOption};
 use super::fleet::assignment_table;
@@ -42,6 +47,13 @@ pub struct Command {
     /// Reserve kept below the boards' time limits, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, requires = "boards", value_parser = clap::value_parser!(u8).range(0..=90))]
     margin: u8,
+    /// Take stitching layers, ranges and ranking from this file, where `stitches --evaluate` or `merge --cache` kept them, if it
+    /// holds those of this family; only the kept stitches are then measured.
+    #[arg(long, value_name = "FILE", conflicts_with = "boards")]
+    cache: Option<PathBuf>,
+    /// Also write the kept plans with MACs, float and int8 accuracy as JSON.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
     /// Also write what `stitchkit report` shows of the stitches that were not kept.
     #[arg(long, value_name = "FILE")]
     report_data: Option<PathBuf>,
@@ -80,7 +92,9 @@ impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
         output_file::check(&self.out)?;
-        self.report_data.as_deref().map(output_file::check).transpose()?;
+        for path in self.report_data.iter().chain(&self.results) {
+            output_file::check(path)?;
+        }
         let boards = boards::read_all(&self.boards, self.margin)?;
         export::check_operators(&Family::load_structure(&self.family)?)?;
         let family = Family::load(&self.family)?;
@@ -97,7 +111,9 @@ impl Command {
         let stages = Stages::new(ui);
         let watch = |stage, done, all| stages.show(stage, done, all);
         let (export, assignments) = match boards.is_empty() {
-            true => (export::export(&family, request, &watch)?, Vec::new()),
+            true => {
+                (export::export_known(&family, request, self.known(&family, &request)?.as_ref(), &watch)?, Vec::new())
+            }
             false => export::export_for(&family, request, &boards, &watch).map_err(limits_not_met)?,
         };
         stages.finish();
@@ -106,8 +122,22 @@ impl Command {
             output_file::write(path, &serde_json::to_vec(&data)?)?;
         }
         output_file::write(&self.out, &export.bytes)?;
+        if let Some(path) = &self.results {
+            let bytes = AlignedBytes::copy_of(&export.bytes);
+            let results = Results::of(&Bundle::parse(bytes.as_slice())?);
+            output_file::write(path, results.to_text()?.as_bytes())?;
+        }
         let report = report(&family, &self.out, export, assignments);
         ui.print(&report, || text(&report, self.show_noise))
+    }
+}
+
+impl Command {
+    /// What the cache knows of this family.
+    fn known(&self, family: &Family, request: &Request) -> anyhow::Result<Option<Findings>> {
+        let Some(path) = &self.cache else { return Ok(None) };
+        let key = cache::key(family, &space::enumerate(family)?.candidates, &request.settings());
+        Ok(Cache::open(path).get(&key).map(|entry| entry.findings.clone()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use stitchkit::shard::Part;
 
 /// Checks, before any work is done, that `path` can name a file to be written.
 pub fn check(path: &Path) -> anyhow::Result<()> {
@@ -28,6 +29,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     file.as_file().sync_all().with_context(cannot)?;
     file.persist(path).with_context(cannot)?;
     Ok(())
+}
+
+/// Writes a part of a measurement to a file, or to standard output without one.
+pub fn write_part(path: Option<&Path>, part: &Part) -> anyhow::Result<()> {
+    let text = part.to_lines()?;
+    match path {
+        Some(path) => write(path, text.as_bytes()),
+        None => std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output"),
+    }
 }
 
 fn folder_of(file: &Path) -> &Path {

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
 use stitchkit::assemble::cache::{self, Cache};
 use stitchkit::compile::ExportOptions;
 use stitchkit::family::{Dataset, Family};
 use stitchkit::report::scatter::{Axes, Point, plot};
 use stitchkit::report::table::{Align, Table, grouped, percent};
+use stitchkit::shard::{self, Header, Kind, Part, Shard, Whole};
 use stitchkit::stitch::adapter::Adapter;
 use stitchkit::stitch::init::{self, CrossingFit, Initialization};
 use stitchkit::stitch::rank::{self, Agreement, Promise};
@@ -16,10 +18,11 @@ use stitchkit::stitch::space::{
     figures::{Count, Figures, Ledger},
 };
 use stitchkit::stitch::{Candidate, Space, evaluate};
-use stitchkit::study::{Settings, study};
+use stitchkit::study::{Settings, Study, study, study_part};
 
 use super::Ui;
 use super::assemble::CACHE_NAME;
+use super::output_file;
 use super::stages::Stages;
 
 /// Arguments of `stitchkit stitches`.
@@ -38,6 +41,12 @@ pub struct Command {
     /// Where results are kept between calls; `none` keeps nothing. Default: family.cache.json beside family.toml.
     #[arg(long, value_name = "FILE", requires = "evaluate")]
     cache: Option<PathBuf>,
+    /// Measure on every N-th ranking image from the I-th on, and write JSON lines that `stitchkit merge` joins.
+    #[arg(long, value_name = "I/N", requires = "evaluate")]
+    shard: Option<Shard>,
+    /// Where --shard writes; default: standard output.
+    #[arg(long, value_name = "FILE", requires = "shard")]
+    out: Option<PathBuf>,
     /// Convention: our multiply-accumulates, or the papers' FLOPs and parameters.
     #[arg(long, value_enum, default_value_t)]
     count: Count,
@@ -60,22 +69,22 @@ struct Results {
     int8: Vec<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Report {
     family: String,
     count: Count,
     anchors: Vec<AnchorRow>,
     stitching_layers: usize,
     stitches: Vec<Row>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     positions: Vec<PositionRow>,
     /// How well the promise of stitches predicts the order of their float accuracy.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     agreement: Option<AgreementRow>,
 }
 
 /// One position and its least squares.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct PositionRow {
     layer: usize,
     from_anchor: String,
@@ -97,7 +106,7 @@ struct AgreementRow {
     score: Option<Agreement>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct AnchorRow {
     name: String,
     macs: u64,
@@ -105,14 +114,14 @@ struct AnchorRow {
     cuts: Vec<CutRow>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct CutRow {
     tensor: String,
     shape: Vec<usize>,
     stage: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Row {
     id: u32,
     path: String,
@@ -124,7 +133,7 @@ struct Row {
     accuracy: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy_float: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     promise: Option<Promise>,
     weight_bytes: u64,
     activation_bytes: u64,
@@ -134,6 +143,10 @@ struct Row {
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        if self.shard.is_some() && self.evaluate != Some(Arithmetic::Int8) {
+            bail!("--shard divides --evaluate=int8");
+        }
+        self.out.as_deref().map(output_file::check).transpose()?;
         let family = Family::load_structure(&self.family)?;
         let space = space::enumerate(&family)?;
         for warning in &space.warnings {
@@ -147,7 +160,11 @@ impl Command {
             params: a.params,
             cuts: a.cuts.iter().map(cut).collect(),
         });
-        let results = self.results(&family, &space, ui)?;
+        let part = self.shard.map(|shard| part(shard, &family, &space, ui)).transpose()?;
+        let results = match &part {
+            Some((_, study)) => Results { fits: study.fits.clone(), ..Results::default() },
+            None => self.results(&family, &space, ui)?,
+        };
         let mut ledger = Ledger::new(&family);
         let mut rows = Vec::with_capacity(space.candidates.len());
         for (index, candidate) in space.candidates.iter().enumerate() {
@@ -162,7 +179,44 @@ impl Command {
             stitches: rows,
             positions: results.fits.iter().map(|fit| position(&family, fit)).collect(),
         };
-        ui.print(&report, || text(&report))
+        match part {
+            Some((shard, study)) => self.write_part(shard, study, &family, &space, &report),
+            None => ui.print(&report, || text(&report)),
+        }
+    }
+
+    /// Writes the counts of right answers on a part of the ranking images.
+    fn write_part(
+        &self,
+        shard: Shard,
+        study: Study,
+        family: &Family,
+        space: &Space,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        let count = |(id, &(float, int8)): (u32, &(usize, usize))| shard::Count {
+            id,
+            correct: int8,
+            correct_float: Some(float),
+        };
+        let counts: Vec<shard::Count> = (0u32..).zip(study.findings.correct()).map(count).collect();
+        let findings = study.findings.with_counts(Vec::new(), 0);
+        let is_first = shard.index == 1;
+        let exact = exact(report);
+        let report = serde_json::to_value(report)?;
+        let header = Header {
+            schema_version: shard::VERSION,
+            kind: Kind::Stitches,
+            shard,
+            subject: shard::digest(&[&report.to_string(), &serde_json::to_string(&findings)?]),
+            images: study.search_images,
+            counts: counts.len(),
+            report,
+            exact,
+            key: is_first.then(|| cache::key(family, &space.candidates, &settings())),
+            findings: is_first.then_some(findings),
+        };
+        output_file::write_part(self.out.as_deref(), &Part { name: String::new(), header, counts })
     }
 
     fn results(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Results> {
@@ -185,8 +239,7 @@ impl Command {
 
     /// Float and int8 accuracy of every stitch on the ranking images.
     fn study(&self, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<Results> {
-        let settings =
-            Settings { options: ExportOptions { golden_inputs: 1, ..ExportOptions::default() }, stitch_noise: 0.001 };
+        let settings = settings();
         let mut cache = match self.cache.as_deref() {
             Some(path) if path.as_os_str() == "none" => Cache::none(),
             Some(path) => Cache::open(path),
@@ -205,6 +258,59 @@ impl Command {
         let (float, int8) = study.accuracy.into_iter().unzip();
         Ok(Results { fits: study.fits, float, int8 })
     }
+}
+
+/// What `export` and `assemble` take by default.
+fn settings() -> Settings {
+    Settings { options: ExportOptions { golden_inputs: 1, ..ExportOptions::default() }, stitch_noise: 0.001 }
+}
+
+/// A study with a part of the ranking images.
+fn part(shard: Shard, family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<(Shard, Study)> {
+    let stages = Stages::new(ui);
+    let watch = |stage, done, all| stages.show(stage, done, all);
+    let study = study_part(family, space, settings(), shard, &watch)?;
+    stages.finish();
+    Ok((shard, study))
+}
+
+/// The bits of the report's measured numbers, which its text form may change in the last place: of every stitch, then of every
+/// position.
+fn exact(report: &Report) -> Vec<Vec<u64>> {
+    let bits = |numbers: [f64; 3]| numbers.map(f64::to_bits).to_vec();
+    let of_row = |row: &Row| row.promise.map_or(Vec::new(), |p| bits([p.explained, p.similarity, p.score]));
+    let of_position = |row: &PositionRow| bits([row.relative_residual, row.layer_residual, row.similarity]);
+    report.stitches.iter().map(of_row).chain(report.positions.iter().map(of_position)).collect()
+}
+
+/// Puts the numbers of [`exact`] back.
+fn restore(report: &mut Report, exact: &[Vec<u64>]) {
+    let (rows, positions) = exact.split_at(report.stitches.len().min(exact.len()));
+    for (row, bits) in report.stitches.iter_mut().zip(rows) {
+        if let [explained, similarity, score] = bits[..] {
+            let [explained, similarity, score] = [explained, similarity, score].map(f64::from_bits);
+            row.promise = Some(Promise { explained, similarity, score });
+        }
+    }
+    for (row, bits) in report.positions.iter_mut().zip(positions) {
+        if let [relative, layer, similarity] = bits[..] {
+            [row.relative_residual, row.layer_residual, row.similarity] =
+                [relative, layer, similarity].map(f64::from_bits);
+        }
+    }
+}
+
+/// Prints what one run over all images would have printed.
+pub fn print_whole(ui: &Ui, whole: &Whole) -> anyhow::Result<()> {
+    let mut report: Report = serde_json::from_value(whole.header.report.clone())?;
+    restore(&mut report, &whole.header.exact);
+    let share = |correct: usize| correct as f64 / whole.header.images.max(1) as f64;
+    for (row, count) in report.stitches.iter_mut().zip(&whole.counts) {
+        row.accuracy = Some(share(count.correct));
+        row.accuracy_float = count.correct_float.map(share);
+    }
+    report.agreement = agreement_of(&report.stitches);
+    ui.print(&report, || text(&report))
 }
 
 /// Stitching layers fitted on the calibration images, and the images that rank.

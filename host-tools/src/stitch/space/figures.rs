@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::adapter::{Adapter, Part};
 use super::super::{Candidate, Leg, StitchError};
@@ -11,7 +11,7 @@ use crate::family::Family;
 use crate::graph::{Graph, Op, cost, find_blocks};
 
 /// Convention of counting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Count {
     /// Multiply-accumulates of weights and of products of activations; parameters after folding.

@@ -73,7 +73,7 @@ step "Cortex-M under QEMU: same bytes, memory, instructions"
 CARGO_TARGET_DIR="$target_dir/boards" tests/boards.sh "${bundles[-1]}"
 
 step "instructions and bytes of the MLPerf Tiny shapes against the baseline"
-CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" bench --board qemu-m4 \
+CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" bench --board qemu-m0 --board qemu-m4 --board qemu-m55 \
     --model dscnn --model autoencoder --check tests/bench-baseline.json
 
 step "a board file from counted instructions"

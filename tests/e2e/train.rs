@@ -93,7 +93,7 @@ fn start_and_kill(arguments: &[&str], checkpoint: &Path) {
     while !changed(before) && run.try_wait().expect("a state").is_none() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(20));
     // SIGKILL: the process gets no chance to save anything.
     run.kill().expect("it can be killed");
     run.wait().expect("it ended");

@@ -105,15 +105,16 @@ impl RunLog {
         Ok(Self { path })
     }
 
-    /// The log of a folder up to a step; what came later, or was written in part, is cut off.
+    /// The log of a folder up to a step; what came later, or was written in part, is cut off, and so is the end of a run
+    /// that goes on.
     ///
     /// # Errors
     /// What the file system says.
     pub fn resume(folder: &Path, step: u64) -> std::io::Result<Self> {
         let path = folder.join(FILE_NAME);
         let text = std::fs::read_to_string(&path)?;
-        let kept =
-            text.lines().filter(|line| serde_json::from_str::<Event>(line).is_ok_and(|event| event.step() <= step));
+        let stays = |event: Event| event.step() <= step && !matches!(event, Event::Finish { .. });
+        let kept = text.lines().filter(|line| serde_json::from_str(line).is_ok_and(stays));
         let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
         files::replace(&path, kept.as_bytes())?;
         Ok(Self { path })

@@ -3,8 +3,12 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(arm_dsp, arm_mve, arm_v8m, neon, portable, thumb, thumb1)");
+    println!("cargo::rustc-check-cfg=cfg(a32, arm_dsp, arm_mve, arm_v8m, neon, portable, thumb, thumb1)");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    // Code is in the 32-bit encoding unless a function asks for the other.
+    if std::env::var("TARGET").is_ok_and(|target| target.starts_with("armv7-")) {
+        println!("cargo::rustc-cfg=a32");
+    }
     if has_arm_dsp() {
         println!("cargo::rustc-cfg=arm_dsp");
     } else if architecture == "arm" || architecture == "x86_64" {

@@ -15,6 +15,35 @@ macro_rules! dsp_instructions {
     };
 }
 
+/// First words of a body written for Thumb: where functions are entered in the 32-bit encoding, these change over. Changes r12.
+#[cfg(a32)]
+macro_rules! enter_thumb {
+    () => {
+        "add r12, pc, #1\nbx r12\n.thumb"
+    };
+}
+/// Last word of a body written for Thumb, for the function behind it.
+#[cfg(a32)]
+macro_rules! leave_thumb {
+    () => {
+        ".arm"
+    };
+}
+/// On these targets everything is Thumb.
+#[cfg(not(a32))]
+macro_rules! enter_thumb {
+    () => {
+        ""
+    };
+}
+/// On these targets everything is Thumb.
+#[cfg(not(a32))]
+macro_rules! leave_thumb {
+    () => {
+        ""
+    };
+}
+
 mod attention;
 mod columns;
 mod conv;

@@ -65,6 +65,7 @@ struct Pack {
 unsafe extern "C" fn pack_group(group: &mut Group, pack: &Pack) {
     naked_asm!(
         dsp_instructions!(),
+        enter_thumb!(),
         ".macro stitchkit_up word",
         "lsl \\word, \\word, r4",
         "bic \\word, \\word, r12",
@@ -133,5 +134,6 @@ unsafe extern "C" fn pack_group(group: &mut Group, pack: &Pack) {
         "stm r0, {{r5, r6, r7, r8}}",
         "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
         ".purgem stitchkit_up",
+        leave_thumb!(),
     )
 }

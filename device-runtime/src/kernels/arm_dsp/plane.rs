@@ -142,6 +142,7 @@ unsafe extern "C" fn widen_plane(
 ) {
     naked_asm!(
         dsp_instructions!(),
+        enter_thumb!(),
         ".macro stitchkit_widen",
         "ldr r7, [r0]",
         "add r0, r0, r1",
@@ -173,5 +174,6 @@ unsafe extern "C" fn widen_plane(
         "bne 1b",
         "pop {{r4, r5, r6, r7, pc}}",
         ".purgem stitchkit_widen",
+        leave_thumb!(),
     )
 }

@@ -35,6 +35,7 @@ pub struct Walk {
 pub unsafe extern "C" fn rows_of_windows(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
     naked_asm!(
         dsp_instructions!(),
+        enter_thumb!(),
         ".macro stitchkit_column at",
         "ldrd r8, r9, [r4, #\\at]",
         "ldrd r10, r11, [r5, #\\at]",
@@ -108,5 +109,6 @@ pub unsafe extern "C" fn rows_of_windows(group: *const Group, strips: &[*mut Hal
         "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
         ".purgem stitchkit_column",
         ".purgem stitchkit_two",
+        leave_thumb!(),
     )
 }

@@ -38,7 +38,7 @@
 //!    [`select`](crate::select::select) would choose with the load known.
 //! 4. Under a constant load with jitter below an eighth there are at most five falls of the slowdown, and so at most five moves
 //!    up, plus one per 128 inferences and plan.
-//! 5. Lone bursts of equal height cost at most one miss in 20 inferences, plus two.
+//! 5. Lone bursts of equal height cost at most one miss in 20 inferences, plus three.
 
 mod controller;
 #[cfg(test)]

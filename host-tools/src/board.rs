@@ -9,11 +9,12 @@ pub mod protocol;
 pub mod shapes;
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::profile::BoardProfile;
+
+use crate::files;
 
 /// One kind of board.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,11 +157,6 @@ impl Board {
     /// # Errors
     /// [`BoardFileError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), BoardFileError> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-            file.write_all(self.to_text().as_bytes())?;
-            file.persist(path).map_err(|error| error.error)
-        });
-        written.map(drop).map_err(|source| BoardFileError::Write { path: path.to_owned(), source })
+        files::replace(path, self.to_text().as_bytes()).map_err(|source| BoardFileError::Write { path: path.to_owned(), source })
     }
 }

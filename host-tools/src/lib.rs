@@ -27,6 +27,7 @@ pub mod board;
 pub mod compile;
 pub mod export;
 pub mod family;
+pub mod files;
 pub mod fleet;
 pub mod graph;
 pub mod infer;

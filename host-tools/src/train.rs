@@ -23,7 +23,6 @@
 pub mod augment;
 pub mod checkpoint;
 pub mod engine;
-pub mod files;
 pub mod log;
 pub mod loss;
 pub mod model;
@@ -108,6 +107,20 @@ pub enum TrainError {
     /// The folder holds a run that was not asked for.
     #[error("{} holds a run of {step} steps; go on with --resume, or name another folder", path.display())]
     Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// Steps done.
+        step: u64,
+    },
+    /// Another process trains into the folder.
+    #[error("another run is writing to {}; wait for it, or name another folder", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The run was asked to stop; its checkpoint is written.
+    #[error("stopped after {step} steps, all of them kept in {}; go on with --resume", path.display())]
+    Stopped {
         /// The folder.
         path: PathBuf,
         /// Steps done.

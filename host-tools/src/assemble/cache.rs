@@ -1,11 +1,11 @@
 //! Results of networks that ran, kept in a file between calls. A key stands for everything a result depends on.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::family::{FILE_NAME, Family};
+use crate::files;
 use crate::stitch::Candidate;
 use crate::study::{Findings, Settings};
 
@@ -88,12 +88,7 @@ impl Cache {
     /// What the file system says.
     pub fn save(&self) -> std::io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        let text = serde_json::to_vec(&File { schema: SCHEMA, entries: self.entries.clone() })?;
-        file.write_all(&text)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        files::replace(path, &serde_json::to_vec(&File { schema: SCHEMA, entries: self.entries.clone() })?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use stitchkit::files;
 use stitchkit::shard::Part;
 
 /// Checks, before any work is done, that `path` can name a file to be written.
@@ -19,16 +20,7 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
 
 /// Writes beside the target and renames, so that no half-written file is ever seen.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .prefix(".stitchkit-")
-        .suffix(".tmp")
-        .tempfile_in(folder_of(path))
-        .with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
+    files::replace(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a part of a measurement to a file, or to standard output without one.

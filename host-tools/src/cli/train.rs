@@ -4,6 +4,7 @@ mod options;
 mod view;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +16,11 @@ use self::options::Options;
 use self::view::View;
 use super::Ui;
 
+/// The teacher that needs no file.
+const LARGEST: &str = "largest";
+/// No teacher.
+const NONE: &str = "none";
+
 /// Arguments of `stitchkit train`.
 ///
 /// Every step draws one network of the family, anchors included, and trains it; all networks share their weights, so one
@@ -22,15 +28,16 @@ use super::Ui;
 /// with trained weights, stitches.safetensors, and a family.toml that `stitchkit export` takes. A batch norm in the files
 /// becomes the identity, its effect is in the layer before it.
 ///
-/// The run can be stopped at any moment, by Ctrl-C, kill -9 or a loss of power; the same command with --resume goes on
-/// from the last checkpoint and ends with the same weights, bit for bit, on any number of threads.
+/// The run can be stopped at any moment: Ctrl-C keeps every step done, kill -9 and a loss of power all up to the last
+/// checkpoint. The same command with --resume goes on from there and ends with the same weights, bit for bit, on any
+/// number of threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stitchkit train models/digits --dry-run                          what it would do, and the memory it needs
   stitchkit train models/digits --out better --epochs 10           train everything
   stitchkit export better --out better.stk                         the bundle of the new family
   stitchkit train F --out G --train lora --rank 8                  anchors as they are, low-rank stitches
-  stitchkit train F --out G --sampler shift --teacher largest      draws go where they help; the largest anchor teaches")]
+  stitchkit train F --out G --sampler shift --teacher none         draws go where they help; labels alone teach")]
 pub struct Command {
     /// The family: its folder, or its family.toml.
     family: PathBuf,
@@ -49,18 +56,22 @@ pub struct Command {
     /// Longest time between two checkpoints.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     checkpoint_seconds: u64,
-    /// Network to learn from: an ONNX file, or `largest` for the family's largest anchor as it is before training.
-    #[arg(long, value_name = "MODEL.onnx|largest")]
-    teacher: Option<String>,
+    /// Network to learn from: an ONNX file, `largest` for the family's largest anchor as it is before training, or `none`.
+    #[arg(long, value_name = "MODEL.onnx|largest|none", default_value = LARGEST)]
+    teacher: String,
     #[command(flatten)]
     options: Options,
 }
 
 impl Command {
+    fn has_teacher(&self) -> bool {
+        self.teacher != NONE
+    }
+
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
         let family = Family::load(&self.family)?;
-        let settings = self.options.settings(&family, self.teacher.as_deref());
+        let settings = self.options.settings(&family, self.has_teacher());
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-trained", family.config.name)));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().context("cannot start threads")?;
         if self.dry_run {
@@ -73,14 +84,27 @@ impl Command {
             settings,
             out,
             start: if self.resume { Start::Resume } else { Start::New },
-            teacher: self.teacher.as_deref().map(|name| teacher(&family, name)).transpose()?,
+            teacher: self.has_teacher().then(|| teacher(&family, &self.teacher)).transpose()?,
             checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
+            stop: stop_on_interrupt()?,
         };
         let view = View::new(ui, &family);
         let outcome = pool.install(|| train::train(&job, &view))?;
         view.finish();
         ui.print(&outcome, || view::outcome(&job.out.display().to_string(), &outcome))
     }
+}
+
+/// Becomes true at the first Ctrl-C; the second ends the process at once.
+fn stop_on_interrupt() -> anyhow::Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot wait for Ctrl-C")?;
+    Ok(&STOP)
 }
 
 /// The family that is trained must not be overwritten by the one that comes out.
@@ -96,7 +120,7 @@ fn refuse_source(family: &Family, out: &Path) -> anyhow::Result<()> {
 }
 
 fn teacher(family: &Family, name: &str) -> anyhow::Result<graph::Graph> {
-    if name == "largest" {
+    if name == LARGEST {
         return family.anchors.last().map(|anchor| anchor.graph.clone()).context("the family has no anchors");
     }
     graph::import(Path::new(name)).context("the teacher cannot be used")

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Params;
-use super::files;
 use super::optimizer::Moments;
 use super::sampler::Sampler;
 use super::settings::Settings;
+use crate::files;
 use crate::safetensors::Tensors;
 
 /// Name of the checkpoint in the folder of a run.

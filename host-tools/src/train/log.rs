@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
 use super::settings::Settings;
+use crate::files;
 pub use crate::report::training::LoggedNetwork;
 
 /// Version of the log; raised when a field changes its meaning or goes away.

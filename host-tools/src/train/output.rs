@@ -9,8 +9,9 @@ use toml::Spanned;
 use super::model::Model;
 use super::rounding::Rounding;
 use super::settings::StitchBiases;
-use super::{TrainError, files};
+use super::TrainError;
 use crate::family::{FILE_NAME, Family};
+use crate::files;
 use crate::graph::rewrite::Rewriter;
 
 /// Name of the file of stitching layers.

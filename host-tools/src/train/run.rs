@@ -1,6 +1,7 @@
 //! A run: from least squares over the last step to the new family.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::augment::{self, TrainingBatch};
@@ -15,10 +16,11 @@ use super::rounding::Rounding;
 use super::sampler::Sampler;
 use super::settings::{Quantized, Settings, Trained};
 use super::teacher::{FeatureTargets, Frozen, teacher};
-use super::{TrainError, files, output};
+use super::{TrainError, output};
 use crate::compile::{ExportOptions, compile_calibrated};
 use crate::export;
 use crate::family::{Dataset, Family};
+use crate::files;
 use crate::graph::rewrite::Rewriter;
 use crate::graph::{Batch, Graph, Op};
 use crate::stitch::{LayerSpec, Space, StitchingLayer, evaluate, space, trained};
@@ -48,6 +50,8 @@ pub struct Job<'a> {
     pub teacher: Option<Graph>,
     /// Longest time between two checkpoints.
     pub checkpoint_every: Duration,
+    /// Once true, the run writes a checkpoint after its current step and ends with [`TrainError::Stopped`].
+    pub stop: &'a AtomicBool,
 }
 
 /// What a run would do and need.
@@ -267,6 +271,7 @@ pub fn train(job: &Job<'_>, watch: &dyn Watch) -> Result<Outcome, TrainError> {
     check(&job.settings)?;
     let io = |source| TrainError::Write { path: job.out.clone(), source };
     std::fs::create_dir_all(&job.out).map_err(io)?;
+    let _lock = files::lock(&job.out).map_err(io)?.ok_or_else(|| TrainError::Locked { path: job.out.clone() })?;
     files::clean(&job.out).map_err(io)?;
     let found = checkpoint::read(&job.out).map_err(|reason| refused(job, reason))?;
     if let (Start::New, Some((state, _))) = (job.start, &found) {
@@ -423,9 +428,13 @@ impl<'a> Runner<'a> {
                 log.add(&self.validation_line(epoch)).map_err(io)?;
                 watch.validation(epoch, &self.state.before, &self.state.last);
             }
-            if ends_epoch || saved.elapsed() >= job.checkpoint_every {
+            let stops = job.stop.load(Ordering::Relaxed) && self.state.step < self.setup.steps();
+            if ends_epoch || stops || saved.elapsed() >= job.checkpoint_every {
                 self.save(job)?;
                 saved = Instant::now();
+            }
+            if stops {
+                return Err(TrainError::Stopped { path: job.out.clone(), step: self.state.step });
             }
         }
         Ok(())

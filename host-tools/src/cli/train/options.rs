@@ -8,8 +8,6 @@ use stitchkit::train::settings::{Distillation, Quantized, Settings, StitchBiases
 
 /// Rank of low-rank updates when none is given.
 const DEFAULT_RANK: usize = 8;
-/// Share of the loss a teacher has when none is given.
-const DEFAULT_TEACHER_SHARE: f64 = 0.5;
 /// Validations in a row after which a beaten network is dropped.
 const DROP_VALIDATIONS: u32 = 2;
 
@@ -40,7 +38,7 @@ pub struct Options {
     stitch_biases: bool,
 
     /// Which network a step trains.
-    #[arg(long, value_enum, value_name = "RULE", default_value = "resource", help_heading = "Sampling")]
+    #[arg(long, value_enum, value_name = "RULE", default_value = "uniform", help_heading = "Sampling")]
     sampler: Rule,
     /// Groups of similar cost for `resource` and `shift`.
     #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Sampling")]
@@ -84,9 +82,9 @@ pub struct Options {
     #[arg(long, value_name = "ALPHA", default_value_t = 0.0, help_heading = "Learning")]
     mixup: f64,
 
-    /// Share of the teacher in the loss; 0.5 if there is a teacher.
-    #[arg(long, value_name = "SHARE", requires = "teacher", help_heading = "Distillation")]
-    teacher_share: Option<f64>,
+    /// Share of the teacher, where there is one, in the loss; the labels have the rest.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, help_heading = "Distillation")]
+    teacher_share: f64,
     /// Which answers of the teacher count.
     #[arg(long, value_enum, value_name = "KIND", default_value = "soft", help_heading = "Distillation")]
     teacher_labels: TeacherLabels,
@@ -112,9 +110,8 @@ pub struct Options {
 
 impl Options {
     /// The settings, with the crops and flips of the family.
-    pub fn settings(&self, family: &Family, teacher: Option<&str>) -> Settings {
+    pub fn settings(&self, family: &Family, has_teacher: bool) -> Settings {
         let default_rank = if self.train == Trained::Lora { DEFAULT_RANK } else { 0 };
-        let default_share = if teacher.is_some() { DEFAULT_TEACHER_SHARE } else { 0.0 };
         Settings {
             epochs: self.epochs,
             batch: self.batch,
@@ -145,7 +142,7 @@ impl Options {
             rank: self.rank.unwrap_or(default_rank),
             biases: if self.stitch_biases { StitchBiases::PerCrossing } else { StitchBiases::Shared },
             distillation: Distillation {
-                share: self.teacher_share.unwrap_or(default_share),
+                share: if has_teacher { self.teacher_share } else { 0.0 },
                 labels: self.teacher_labels,
                 temperature: self.temperature,
                 features: self.match_features,

@@ -36,8 +36,7 @@
 //!    carries a penalty, then from the third inference on every deadline is met that some plan meets with its margin.
 //! 3. If the load falls and stays and no plan carries a penalty, then after at most 2 * 128 + 3 inferences (7 if the back-off is at rest) the plan is the one that
 //!    [`select`](crate::select::select) would choose with the load known.
-//! 4. Under a constant load with jitter below an eighth there are at most five falls of the slowdown, and so at most five moves
-//!    up, plus one per 128 inferences and plan.
+//! 4. Under a constant load with jitter below an eighth there are at most five moves up, plus two per 128 inferences and plan.
 //! 5. Lone bursts of equal height cost at most one miss in 20 inferences, plus three.
 
 mod controller;

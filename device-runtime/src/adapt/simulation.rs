@@ -188,7 +188,7 @@ proptest! {
             climbs += usize::from(now > last);
             last = now;
         }
-        let bound = 5 + (jitter.len() / 128 + 1) * world.rungs.len();
+        let bound = 5 + 2 * (jitter.len() / 128 + 1) * world.rungs.len();
         prop_assert!(climbs <= bound, "{climbs} moves up, {bound} allowed");
     }
 

@@ -157,6 +157,7 @@ impl Board {
     /// # Errors
     /// [`BoardFileError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), BoardFileError> {
-        files::replace(path, self.to_text().as_bytes()).map_err(|source| BoardFileError::Write { path: path.to_owned(), source })
+        files::replace(path, self.to_text().as_bytes())
+            .map_err(|source| BoardFileError::Write { path: path.to_owned(), source })
     }
 }

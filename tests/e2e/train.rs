@@ -148,9 +148,8 @@ fn an_interrupted_run_keeps_its_steps_and_two_runs_do_not_share_a_folder() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.code() == Some(1) && said.contains("--resume"), "{said}");
     let said = failure(1, &long);
-    let steps = |text: &str, before: &str| -> Option<u64> {
-        text.split_once(before)?.1.split_once(" steps")?.0.parse().ok()
-    };
+    let steps =
+        |text: &str, before: &str| -> Option<u64> { text.split_once(before)?.1.split_once(" steps")?.0.parse().ok() };
     assert!(steps(&said, "a run of ").is_some(), "{said}");
     assert_eq!(steps(&said, "a run of "), steps(&String::from_utf8_lossy(&ended.stderr), "stopped after "));
 }

@@ -6,10 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::TrainError;
 use super::model::Model;
 use super::rounding::Rounding;
 use super::settings::StitchBiases;
-use super::TrainError;
 use crate::family::{FILE_NAME, Family};
 use crate::files;
 use crate::graph::rewrite::Rewriter;

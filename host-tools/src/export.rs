@@ -102,6 +102,9 @@ pub struct Outcome {
     pub accuracy_float: Option<f64>,
     /// int8 accuracy on the evaluation images, if kept.
     pub accuracy: Option<f64>,
+    /// Share of the evaluation images of which the float and the int8 network say the same class, if kept.
+    #[serde(default)]
+    pub agreement: Option<f64>,
     /// Id of a candidate that beats it, if it was dropped for that.
     pub beaten_by: Option<u32>,
     /// True if the bundle holds it.
@@ -304,6 +307,7 @@ fn outcomes(study: &Study) -> Vec<Outcome> {
             search_accuracy_float: *float,
             search_accuracy: *int8,
             accuracy_float: None,
+            agreement: None,
             accuracy: None,
             beaten_by: None,
             kept: false,
@@ -365,13 +369,15 @@ fn measure(
     let kept: Vec<Candidate> =
         candidates.iter().zip(outcomes.iter()).filter(|(_, o)| o.kept).map(|(c, _)| c.clone()).collect();
     let float =
-        evaluate::accuracy(family, &kept, layers, evaluation, &|done, all| watch("evaluating, float", done, all))?;
-    let int8 = study::int8_correct(compiled, evaluation, "evaluating, int8", watch)?;
-    let share = |id: u32| int8.iter().find(|(stitch, _)| *stitch == id).map_or(0.0, |(_, n)| *n as f64);
-    for (candidate, float) in kept.iter().zip(float) {
+        evaluate::answers(family, &kept, layers, evaluation, &|done, all| watch("evaluating, float", done, all))?;
+    let int8 = study::int8_answers(compiled, evaluation, "evaluating, int8", watch)?;
+    let same = |a: &[u16], b: &[u16]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64;
+    for (candidate, float) in kept.iter().zip(&float) {
+        let int8 = int8.iter().find(|(stitch, _)| *stitch == candidate.id).map_or(&[][..], |(_, answers)| answers);
         let outcome = &mut outcomes[candidate.id as usize];
-        outcome.accuracy_float = Some(float.share());
-        outcome.accuracy = Some(share(candidate.id) / evaluation.len().max(1) as f64);
+        outcome.accuracy_float = Some(same(float, &evaluation.labels));
+        outcome.accuracy = Some(same(&evaluation.labels, int8));
+        outcome.agreement = Some(same(float, int8));
     }
     Ok(())
 }

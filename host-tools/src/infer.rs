@@ -4,7 +4,6 @@ pub mod cascade;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -238,6 +237,37 @@ pub fn quantize_images(bundle: &Bundle<'_>, pixels: &[u8]) -> Result<Vec<i8>, In
     if done { Ok(inputs) } else { Err(InferError::NoPixelTables) }
 }
 
+/// The class of the largest logit of every one of quantized `inputs`, on all cores. `progress` is told of finished images.
+///
+/// # Errors
+/// [`InferError`] of the first inference that fails.
+pub fn answers(
+    loaded: Loaded<'_>,
+    plan: u16,
+    backend: Backend,
+    inputs: &[i8],
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<u16>, InferError> {
+    const CHUNK: usize = 32;
+    let len = loaded.bundle.meta().input.len();
+    let mut answers = vec![0; inputs.len() / len];
+    inputs.par_chunks(CHUNK * len).zip(answers.par_chunks_mut(CHUNK)).try_for_each_init(
+        || None,
+        |runner, (images, answers)| {
+            let runner = match runner {
+                Some(runner) => runner,
+                none => none.insert(Runner::new(loaded, plan, backend)?),
+            };
+            for (image, answer) in images.chunks_exact(len).zip(answers.iter_mut()) {
+                *answer = argmax(&runner.run(image)?) as u16;
+            }
+            progress(answers.len() as u64);
+            Ok::<(), InferError>(())
+        },
+    )?;
+    Ok(answers)
+}
+
 /// Number of quantized `inputs` whose top class is their label, on all cores. `progress` is told of finished images.
 ///
 /// # Errors
@@ -250,24 +280,6 @@ pub fn count_correct(
     labels: &[u16],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<usize, InferError> {
-    const CHUNK: usize = 32;
-    let len = loaded.bundle.meta().input.len();
-    let correct = AtomicUsize::new(0);
-    inputs.par_chunks(CHUNK * len).zip(labels.par_chunks(CHUNK)).try_for_each_init(
-        || None,
-        |runner, (images, labels)| {
-            let runner = match runner {
-                Some(runner) => runner,
-                none => none.insert(Runner::new(loaded, plan, backend)?),
-            };
-            for (image, &label) in images.chunks_exact(len).zip(labels) {
-                if argmax(&runner.run(image)?) == usize::from(label) {
-                    correct.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            progress(labels.len() as u64);
-            Ok::<(), InferError>(())
-        },
-    )?;
-    Ok(correct.into_inner())
+    let answers = answers(loaded, plan, backend, inputs, progress)?;
+    Ok(answers.iter().zip(labels).filter(|(answer, label)| answer == label).count())
 }

@@ -315,16 +315,30 @@ pub fn int8_correct(
     stage: &'static str,
     watch: Watch<'_>,
 ) -> Result<Vec<(u32, usize)>, ExportError> {
+    let right = |answers: &[u16]| answers.iter().zip(&images.labels).filter(|(answer, label)| answer == label).count();
+    let answers = int8_answers(compiled, images, stage, watch)?;
+    Ok(answers.iter().map(|(stitch, answers)| (*stitch, right(answers))).collect())
+}
+
+/// The class that every compiled plan says of every image, with the stitch id it came from.
+///
+/// # Errors
+/// As [`int8_correct`].
+pub fn int8_answers(
+    compiled: &Compiled,
+    images: &Dataset,
+    stage: &'static str,
+    watch: Watch<'_>,
+) -> Result<Vec<(u32, Vec<u16>)>, ExportError> {
     let bytes = Arc::new(AlignedBytes::copy_of(&compiled.write().map_err(CompileError::from)?));
     let loaded = Loaded::new(&bytes).map_err(InferError::from)?;
     let inputs = infer::quantize_images(&loaded.bundle, &images.images)?;
     let all = u64::from(loaded.bundle.plan_count()) * images.len() as u64;
     let done = std::sync::atomic::AtomicU64::new(0);
     let progress = |n: u64| watch(stage, done.fetch_add(n, std::sync::atomic::Ordering::Relaxed) + n, all);
-    let mut counts = Vec::new();
+    let mut found = Vec::new();
     for (id, plan) in (0u16..).zip(&compiled.parts().plans) {
-        let correct = infer::count_correct(loaded, id, Backend::Kernels, &inputs, &images.labels, &progress)?;
-        counts.push((plan.stitch, correct));
+        found.push((plan.stitch, infer::answers(loaded, id, Backend::Kernels, &inputs, &progress)?));
     }
-    Ok(counts)
+    Ok(found)
 }

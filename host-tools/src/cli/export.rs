@@ -196,6 +196,7 @@ fn text(report: &Report, show_noise: bool) -> String {
         ("rank int8", Align::Right),
         ("float", Align::Right),
         ("int8", Align::Right),
+        ("same", Align::Right),
         ("", Align::Left),
         ("path", Align::Left),
     ]);
@@ -209,6 +210,7 @@ fn text(report: &Report, show_noise: bool) -> String {
             percent(s.search_accuracy),
             share(s.accuracy_float),
             share(s.accuracy),
+            share(s.agreement),
             match s.beaten_by {
                 Some(id) => format!("beaten by {id}"),
                 None if s.kept => "kept".to_owned(),

@@ -135,13 +135,28 @@ pub fn accuracy(
     images: &Dataset,
     progress: Progress<'_>,
 ) -> Result<Vec<Accuracy>, StitchError> {
-    let mut results = vec![Accuracy { correct: 0, images: images.len() }; candidates.len()];
-    each_batch(family, candidates, layers, images, progress, |start, logits| {
+    let right =
+        |answers: &Vec<u16>| answers.iter().zip(&images.labels).filter(|(answer, label)| answer == label).count();
+    let answers = answers(family, candidates, layers, images, progress)?;
+    Ok(answers.iter().map(|answers| Accuracy { correct: right(answers), images: images.len() }).collect())
+}
+
+/// The class that `candidates` say of every image of a dataset: per candidate, in order. `progress` counts images.
+///
+/// # Errors
+/// As [`accuracy`].
+pub fn answers(
+    family: &Family,
+    candidates: &[Candidate],
+    layers: &[StitchingLayer],
+    images: &Dataset,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<u16>>, StitchError> {
+    let mut results = vec![Vec::with_capacity(images.len()); candidates.len()];
+    each_batch(family, candidates, layers, images, progress, |logits| {
         for (result, logits) in results.iter_mut().zip(&logits) {
-            let classes = logits.data.len() / logits.n;
-            let labels = &images.labels[start..start + logits.n];
-            let rows = logits.data.chunks_exact(classes);
-            result.correct += rows.zip(labels).filter(|(row, label)| argmax(row) == usize::from(**label)).count();
+            let rows = logits.data.chunks_exact(logits.data.len() / logits.n);
+            result.extend(rows.map(|row| argmax(row) as u16));
         }
     })?;
     Ok(results)
@@ -159,7 +174,7 @@ pub fn logits(
     progress: Progress<'_>,
 ) -> Result<Vec<Vec<f32>>, StitchError> {
     let mut results = vec![Vec::new(); candidates.len()];
-    each_batch(family, candidates, layers, images, progress, |_, logits| {
+    each_batch(family, candidates, layers, images, progress, |logits| {
         results.iter_mut().zip(&logits).for_each(|(all, part)| all.extend_from_slice(&part.data));
     })?;
     Ok(results)
@@ -171,7 +186,7 @@ fn each_batch(
     layers: &[StitchingLayer],
     images: &Dataset,
     progress: Progress<'_>,
-    mut sink: impl FnMut(usize, Vec<Batch>),
+    mut sink: impl FnMut(Vec<Batch>),
 ) -> Result<(), StitchError> {
     if images.is_empty() {
         return Err(StitchError::NoImages { task: "evaluation" });
@@ -179,7 +194,7 @@ fn each_batch(
     let runner = Runner::new(family, candidates, layers)?;
     for start in (0..images.len()).step_by(BATCH_IMAGES) {
         let range = start..(start + BATCH_IMAGES).min(images.len());
-        sink(start, runner.logits(&images.batch(range.clone(), &family.config.input)));
+        sink(runner.logits(&images.batch(range.clone(), &family.config.input)));
         progress(range.end as u64, images.len() as u64);
     }
     Ok(())

@@ -30,11 +30,17 @@ pub enum Keep {
     All,
 }
 
+/// [`Request::rank_tolerance`] unless said otherwise.
+pub const RANK_TOLERANCE: f64 = 0.005;
+
 /// Choices of an export.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     /// Which candidates the bundle gets.
     pub keep: Keep,
+    /// With [`Keep::Pareto`], how far below a rival, as a share of the ranking images, a candidate may be ranked and still be
+    /// measured on the evaluation images, which then decide. A small set of ranking images cannot tell neighbours apart.
+    pub rank_tolerance: f64,
     /// Ranges and golden vectors.
     pub options: ExportOptions,
     /// Noise that stitching layers must bear, see [`crate::stitch::init::least_squares`].
@@ -184,7 +190,7 @@ pub fn export_known(
 ) -> Result<Export, ExportError> {
     let (space, study) = study_all(family, request, known, watch)?;
     let mut outcomes = outcomes(&study);
-    choose(&mut outcomes, family.anchors.len(), request.keep);
+    choose(&mut outcomes, family.anchors.len(), request.keep, request.rank_tolerance);
     let works = works(&study);
     let mut compiled = study.compiled;
     compiled.retain(&kept_ids(&outcomes))?;
@@ -216,7 +222,7 @@ pub fn export_for(
 ) -> Result<(Export, Vec<Assignment>), ExportError> {
     let (space, study) = study_all(family, request, None, watch)?;
     let mut outcomes = outcomes(&study);
-    choose(&mut outcomes, family.anchors.len(), Keep::Pareto);
+    choose(&mut outcomes, family.anchors.len(), Keep::Pareto, 0.0);
     let works = works(&study);
     let mut compiled = study.compiled;
     for (outcome, (_, int8)) in outcomes.iter().zip(&study.accuracy) {
@@ -322,13 +328,13 @@ fn kept_ids(outcomes: &[Outcome]) -> Vec<u32> {
 }
 
 /// Marks what the bundle gets, by the ranking images.
-fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep) {
+fn choose(outcomes: &mut [Outcome], anchors: usize, keep: Keep, tolerance: f64) {
     let scores: Vec<Score<2>> = outcomes
         .iter()
         .map(|o| Score { accuracy: o.search_accuracy, costs: [o.macs, u64::from(o.arena_bytes)] })
         .collect();
     for index in 0..outcomes.len() {
-        let rival = pareto::rival(&scores, index);
+        let rival = pareto::rival_beyond(&scores, index, tolerance);
         outcomes[index].kept = match keep {
             Keep::All => true,
             Keep::Anchors => index < anchors,

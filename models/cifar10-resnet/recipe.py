@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Recipe of the `cifar10-resnet` family: three residual networks for 32x32
-images that are trained to be stitched.
+"""Recipe of the four residual networks for 32x32 images in `start`, from which
+`stitchkit train` makes the `cifar10-resnet` family.
 
     recipe.py train     --out RUN     train, one checkpoint per epoch in RUN
-    recipe.py export    --out RUN     write the three ONNX files
+    recipe.py export    --out RUN     write the four ONNX files
     recipe.py evaluate                float accuracy of the ONNX files' anchors
                                       and of every least-squares stitch
 
@@ -11,7 +11,7 @@ The data set is the tar of CIFAR-10 as labelled JPEG folders (`train/CLASS/NNNN.
 `test/CLASS/NNNN.jpg`). Decoded images are cached as .npy files.
 
 How the anchors are made stitchable is described in DATA_CARD.md; in short,
-resnet-8 is trained alone, the other two after it, and in the last stage the
+resnet-8 is trained alone, two others after it, then the
 stitched networks (front of the small one, least-squares projection, rest of
 the large one) are part of the loss, with gradients through the least squares.
 """
@@ -32,6 +32,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+START = os.path.join(HERE, "start")
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 LABELS = ("airplane", "automobile", "bird", "cat", "deer",
@@ -43,8 +44,11 @@ PAD = 4
 ANCHORS = {
     "resnet-s": ((24, 32), (1, 1), 2),
     "resnet-8": ((16, 32, 64), (1, 1, 1), 1),
+    "resnet-14": ((16, 32, 64), (2, 2, 2), 1),
     "resnet-12w": ((24, 48, 96), (1, 2, 2), 1),
 }
+# Not an anchor: a network of the cost of a stitch, trained alone to compare with it (`train --stage alone`).
+RIVALS = {"resnet-12": ((16, 32, 64), (1, 2, 2), 1)}
 # The stages of training, in order: what each trains, its epochs, image sizes
 # (each up to a share of the stage) and peak rate. See the `loss_*`
 # functions and DATA_CARD.md.
@@ -53,6 +57,8 @@ STAGES = {
     "apart": (("resnet-s", "resnet-12w"), 20, ((24, 0.4), (32, 1)), 0.15),
     "again": (("resnet-s", "resnet-12w"), 12, ((32, 1),), 0.08),
     "together": (("resnet-12w",), 14, ((32, 1),), 0.006),
+    "between": (("resnet-14",), 24, ((24, 0.4), (32, 1)), 0.15),
+    "alone": (("resnet-12",), 56, ((24, 0.4), (32, 1)), 0.15),
 }
 # (smaller, block it is left after, larger, block it is entered after, how
 # often the last stage draws it). Blocks count from 0. Those never drawn are
@@ -130,7 +136,7 @@ class ResNet(nn.Module):
 
 
 def build():
-    return nn.ModuleDict({n: ResNet(*spec) for n, spec in ANCHORS.items()}).to(
+    return nn.ModuleDict({n: ResNet(*spec) for n, spec in (ANCHORS | RIVALS).items()}).to(
         memory_format=torch.channels_last)
 
 
@@ -291,7 +297,18 @@ def loss_together(nets, teachers, x, y, args, drawn):
     return parts["resnet-12w"] + args.path * path, parts
 
 
-LOSSES = {"first": loss_first, "apart": loss_apart, "again": loss_again, "together": loss_together}
+def taught(name):
+    """The network of this name learns from the labels and from the finished resnet-8 and resnet-12w."""
+    def loss(nets, teachers, x, y, args, drawn):
+        with torch.no_grad():
+            soft = 0.5 * (nets["resnet-8"](x) + nets["resnet-12w"](x)).float()
+        parts = {name: soft_loss(nets[name](x).float(), soft, y, args.distil)}
+        return parts[name], parts
+    return loss
+
+
+LOSSES = {"first": loss_first, "apart": loss_apart, "again": loss_again, "together": loss_together,
+          "between": taught("resnet-14"), "alone": taught("resnet-12")}
 
 
 def rate(t, steps, warm, peak):
@@ -309,6 +326,16 @@ def average_over_ranks(dist, ranks, tensors):
         at += t.numel()
 
 
+def finished(args, stage):
+    """Weights of the networks that a finished stage trained: from the run, or with `--stage` from the
+    ONNX files."""
+    names = STAGES[stage][0]
+    if args.stage:
+        return {n: read_onnx(os.path.join(START, n + ".onnx"), n).state_dict() for n in names}
+    settled = torch.load(os.path.join(args.out, stage + ".pt"), map_location="cpu", weights_only=True)["settled"]
+    return {n: settled[n] for n in names}
+
+
 def worker(rank, ranks, args, stage):
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -320,11 +347,11 @@ def worker(rank, ranks, args, stage):
     names, epochs, phases, peak = STAGES[stage]
     nets = build()
     for earlier in list(STAGES)[:list(STAGES).index(stage)]:
-        c = torch.load(os.path.join(args.out, earlier + ".pt"), map_location="cpu", weights_only=True)
-        for n in STAGES[earlier][0]:
-            nets[n].load_state_dict(c["settled"][n])
-    if "resnet-8" not in names:
-        nets["resnet-8"].requires_grad_(False)
+        for n, state in finished(args, earlier).items():
+            nets[n].load_state_dict(state)
+    nets.requires_grad_(False)
+    for n in names:
+        nets[n].requires_grad_(True)
     mine = {n: nets[n] for n in names}
     teachers = {n: copy.deepcopy(net).eval().requires_grad_(False) for n, net in mine.items()}
     ema = {n: copy.deepcopy(net) for n, net in mine.items()}
@@ -453,7 +480,7 @@ def train(args):
     if not args.resume and os.path.exists(os.path.join(args.out, "train.log.jsonl")):
         sys.exit(f"{args.out} holds a run already: give --resume or another --out")
     args.rendezvous = os.path.join(tempfile.mkdtemp(), "rendezvous-")
-    for stage in STAGES:
+    for stage in [args.stage] if args.stage else [s for s in STAGES if s != "alone"]:
         if args.procs == 1:
             worker(0, 1, args, stage)
         else:
@@ -463,12 +490,21 @@ def train(args):
 # ------------------------------------------------------------------ export
 
 def load_trained(out):
+    """The networks, of the run's stages as far as it has them, else of the ONNX files; and the epochs of the former."""
     nets, epochs = build(), {}
     for stage, (names, *_) in STAGES.items():
+        if not os.path.exists(os.path.join(out, stage + ".pt")):
+            for n in set(names) - set(epochs) - set(RIVALS):
+                nets[n].load_state_dict(read_onnx(os.path.join(START, n + ".onnx"), n).state_dict())
+            continue
         c = torch.load(os.path.join(out, stage + ".pt"), map_location="cpu", weights_only=True)
         for n in names:
             nets[n].load_state_dict(c["settled"][n])
             epochs[n] = c["epoch"]
+    if not epochs:
+        sys.exit(f"{out}: no checkpoint of a stage ({', '.join(STAGES)}); `recipe.py train --out {out}` makes them")
+    for n in set(RIVALS) - set(epochs):
+        del nets[n]
     return nets.eval(), epochs
 
 
@@ -477,6 +513,9 @@ def export(args):
     nets, epochs = load_trained(args.out)
     print(f"checkpoints of epochs {epochs}")
     for name, net in nets.items():
+        if name not in epochs:
+            print(f"{name}: not trained in this run, left as it is")
+            continue
         path = os.path.join(args.to, name + ".onnx")
         net = copy.deepcopy(net).to(memory_format=torch.contiguous_format).eval()
         # PRESERVE keeps the batch norms as nodes of their own.
@@ -496,7 +535,7 @@ def read_onnx(path, name):
     """The network of an ONNX file this recipe wrote (initializers by name)."""
     import onnx
     from onnx import numpy_helper
-    net = ResNet(*ANCHORS[name])
+    net = ResNet(*(ANCHORS | RIVALS)[name])
     state = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in onnx.load(path).graph.initializer}
     want = net.state_dict()
     net.load_state_dict({k: state.get(k, v) for k, v in want.items()})
@@ -566,10 +605,12 @@ def main():
                        help="tar of train/CLASS/*.jpg and test/CLASS/*.jpg")
         p.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), "stitchkit-cifar10"),
                        help="folder for the decoded images")
-    p = sub.add_parser("train", help="train resnet-8, the other two, then their stitches")
+    p = sub.add_parser("train", help="train resnet-8, two others, their stitches, then resnet-14")
     common(p)
     p.add_argument("--out", required=True, help="folder for a checkpoint per stage and train.log.jsonl")
     p.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    p.add_argument("--stage", choices=list(STAGES),
+                   help="this stage alone; what earlier ones trained is read from the ONNX files")
     p.add_argument("--procs", type=int, default=2, help="data-parallel processes")
     p.add_argument("--threads", type=int, default=1, help="threads of each process")
     p.add_argument("--batch", type=int, default=64, help="images per process and step")
@@ -586,11 +627,11 @@ def main():
     p.set_defaults(run=train)
     p = sub.add_parser("export", help="write the ONNX files of a run's averaged weights")
     p.add_argument("--out", required=True, help="folder of the run")
-    p.add_argument("--to", default=HERE, help="folder for the ONNX files")
+    p.add_argument("--to", default=START, help="folder for the ONNX files")
     p.set_defaults(run=export)
     p = sub.add_parser("evaluate", help="accuracy of the anchors and of the least-squares stitches")
     common(p)
-    p.add_argument("--to", default=HERE, help="folder of the ONNX files")
+    p.add_argument("--to", default=START, help="folder of the ONNX files")
     p.add_argument("--checkpoint", help="folder of a run: evaluate its checkpoint, not the ONNX files")
     p.add_argument("--part", choices=("test", "held-out"), default="test")
     p.add_argument("--limit", type=int, help="only so many images of the part")

@@ -141,7 +141,7 @@ def teacher_logits(args, x):
     computed once and kept in the cache."""
     path = os.path.join(args.cache, "resnet-12w-logits.npy")
     if not os.path.exists(path):
-        net = resnet.read_onnx(os.path.join(RESNET, "resnet-12w.onnx"), "resnet-12w")
+        net = resnet.read_onnx(os.path.join(resnet.START, "resnet-12w.onnx"), "resnet-12w")
         np.save(path + ".part.npy", resnet.logits_of(net, x).numpy())
         os.replace(path + ".part.npy", path)
     return torch.from_numpy(np.load(path))

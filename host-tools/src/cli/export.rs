@@ -40,6 +40,10 @@ pub struct Command {
     /// Which stitches the bundle gets.
     #[arg(long, value_enum, default_value = "pareto", conflicts_with = "boards")]
     keep: Keep,
+    /// With --keep pareto, also measure stitches that rank at most so many points of accuracy below the one that beats them,
+    /// and let the evaluation images decide: even 2,000 ranking images do not tell differences below about half a point.
+    #[arg(long, value_name = "POINTS", default_value_t = 100.0 * export::RANK_TOLERANCE, conflicts_with = "boards", value_parser = tolerance)]
+    rank_tolerance: f64,
     /// Serve this board; may be repeated. FILE is a board file, and limits may follow it, as in
     /// `m4.toml,latency=30ms,memory=50%`.
     #[arg(long = "board", value_name = "FILE[,LIMITS]")]
@@ -101,6 +105,7 @@ impl Command {
         ui.note(format!("{}: {} anchors", family.config.name, family.anchors.len()));
         let request = Request {
             keep: self.keep,
+            rank_tolerance: self.rank_tolerance / 100.0,
             options: ExportOptions {
                 quantization: Options { method: self.calibration, ..Options::default() },
                 golden_inputs: self.golden,
@@ -147,6 +152,11 @@ fn limits_not_met(error: ExportError) -> anyhow::Error {
         ExportError::Fleet(fleet) => anyhow!(LimitsNotMet(format!("{fleet}\nnothing was written"))),
         other => other.into(),
     }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let points = text.parse::<f64>().ok().filter(|points| (0.0..=100.0).contains(points));
+    points.ok_or_else(|| "points of accuracy lie between 0 and 100".to_owned())
 }
 
 fn method(text: &str) -> Result<Method, String> {

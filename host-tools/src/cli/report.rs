@@ -131,6 +131,7 @@ fn evaluate(source: &Path, ui: &Ui) -> anyhow::Result<ReportData> {
     let family = Family::load(source)?;
     let request = Request {
         keep: Keep::Pareto,
+        rank_tolerance: export::RANK_TOLERANCE,
         options: ExportOptions { quantization: Options::default(), golden_inputs: 1 },
         stitch_noise: 0.001,
         noise_images: 16,

@@ -17,7 +17,7 @@ use stitchkit::stitch::space::{
     self,
     figures::{Count, Figures, Ledger},
 };
-use stitchkit::stitch::{Candidate, Space, evaluate};
+use stitchkit::stitch::{Candidate, Space, evaluate, trained};
 use stitchkit::study::{Settings, Study, study, study_part};
 
 use super::Ui;
@@ -313,11 +313,16 @@ pub fn print_whole(ui: &Ui, whole: &Whole) -> anyhow::Result<()> {
     ui.print(&report, || text(&report))
 }
 
-/// Stitching layers fitted on the calibration images, and the images that rank.
+/// Stitching layers, fitted on the calibration images unless the family has trained ones, with the fits of all positions; and
+/// the images that rank.
 fn fitted(family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<(Initialization, Dataset)> {
     let images = family.training_images()?;
     let bar = ui.bar(images.calibration.len() as u64, "fitting stitches");
-    let found = init::least_squares(family, space, &images.calibration, 0.0, &|done, _| bar.set_position(done))?;
+    let progress = |done, _| bar.set_position(done);
+    let mut found = init::least_squares(family, space, &images.calibration, 0.0, &progress)?;
+    if family.config.stitching.layers.is_some() {
+        found.layers = trained::layers(family, space, &images.calibration, 0.0, &progress)?.layers;
+    }
     bar.finish_and_clear();
     Ok((found, images.search))
 }

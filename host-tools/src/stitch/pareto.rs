@@ -36,7 +36,14 @@ pub fn front<const N: usize>(scores: &[Score<N>]) -> Vec<usize> {
 /// The reason why a score is not on the front: the most accurate one that dominates it or equals it and comes earlier.
 #[must_use]
 pub fn rival<const N: usize>(scores: &[Score<N>], index: usize) -> Option<usize> {
-    let mine = &scores[index];
+    rival_beyond(scores, index, 0.0)
+}
+
+/// [`rival`], were this score's accuracy `tolerance` higher: what is beaten by less than the accuracy's own uncertainty has
+/// no rival.
+#[must_use]
+pub fn rival_beyond<const N: usize>(scores: &[Score<N>], index: usize, tolerance: f64) -> Option<usize> {
+    let mine = &Score { accuracy: scores[index].accuracy + tolerance, ..scores[index] };
     let beats = |&other: &usize| scores[other].dominates(mine) || (other < index && scores[other].covers(mine));
     (0..scores.len()).filter(beats).max_by(|&a, &b| scores[a].quality().total_cmp(&scores[b].quality()))
 }
@@ -54,6 +61,13 @@ mod tests {
     #[test]
     fn a_tie_in_accuracy_goes_to_the_cheaper_candidate() {
         assert_eq!(front(&[score(0.9, 20, 5), score(0.9, 10, 5)]), [1]);
+    }
+
+    #[test]
+    fn a_defeat_within_the_tolerance_is_none() {
+        let scores = [score(0.90, 10, 5), score(0.895, 20, 5), score(0.88, 20, 5)];
+        assert_eq!([0.004, 0.006].map(|tolerance| rival_beyond(&scores, 1, tolerance)), [Some(0), None]);
+        assert_eq!(rival_beyond(&scores, 2, 0.006), Some(0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn path_of(model: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match model.split('-').next() {
         Some("digits") => root.join("../models/digits").join(model),
-        Some("resnet") => root.join("../models/cifar10-resnet").join(model),
+        Some("resnet") => root.join("../models/cifar10-resnet/start").join(model),
         _ => root.join("src/train/engine/tests").join(model),
     }
 }

@@ -22,4 +22,4 @@ lone = sorted(old.keys() ^ new.keys())
 if len(lone) > len(old) // 5:
     wrong += [f"{path}: only in {sys.argv[1 if path in old else 2]}" for path in lone]
 print(f"{len(old)} plans committed, {len(new)} now, {len(lone)} of them in one file alone")
-sys.exit("\n".join(wrong))
+sys.exit("\n".join(wrong) or 0)

@@ -19,10 +19,11 @@ pub(super) fn decode<'a, T: Record<'a>>(bytes: &'a [u8]) -> Option<T> {
     reader.finish(record)
 }
 
-/// [`decode`] to a place that exists. Returns false, with anything in `record`, where that gives `None`.
-pub(super) fn decode_into<'a, T: Record<'a>>(bytes: &'a [u8], record: &mut T) -> bool {
+/// [`decode`] of a step to a place that exists. Returns false, with anything in `step`, where that gives `None`.
+pub(super) fn decode_into(bytes: &[u8], step: &mut Step) -> bool {
     let mut reader = Reader::new(bytes);
-    *record = T::read(&mut reader);
+    step.inputs = reader.pair();
+    reader.op(&mut step.op);
     !reader.is_faulty
 }
 
@@ -74,18 +75,23 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     pub fn word(&mut self) -> u32 {
         let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = self.byte();
+        let mut rest = self.rest;
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = behind;
             value |= u32::from(byte & 0x7F) << (shift & 31);
             if byte < 0x80 {
+                if shift == 28 && byte > 0xF {
+                    break;
+                }
+                self.rest = rest;
                 return value;
             }
-            shift += 7;
             if shift == 28 {
-                let last = self.byte();
-                return if last > 0xF { self.fault().into() } else { value | u32::from(last) << 28 };
+                break;
             }
+            shift += 7;
         }
+        self.fault().into()
     }
 
     /// An unsigned number of at most 64 bits.
@@ -162,7 +168,12 @@ impl<'a> Reader<'a> {
 
     #[inline(never)]
     fn window(&mut self) -> Window {
-        Window { kernel: self.pair(), stride: self.pair(), pad: self.pair(), dilation: self.pair() }
+        let Some((&[a, b, c, d, e, f, g, h], rest)) = self.rest.split_first_chunk() else {
+            self.fault();
+            return Window::POINT;
+        };
+        self.rest = rest;
+        Window { kernel: [a, b], stride: [c, d], pad: [e, f], dilation: [g, h] }
     }
 
     fn quant(&mut self) -> Quant {
@@ -171,7 +182,13 @@ impl<'a> Reader<'a> {
 
     #[inline(never)]
     fn landing(&mut self) -> Landing {
-        Landing { zero_point: self.signed_byte(), lo: self.signed_byte(), hi: self.signed_byte() }
+        let Some((bytes, rest)) = self.rest.split_first_chunk() else {
+            self.fault();
+            return Landing { zero_point: 0, lo: 0, hi: 0 };
+        };
+        self.rest = rest;
+        let [zero_point, lo, hi] = bytes.map(|byte| byte as i8);
+        Landing { zero_point, lo, hi }
     }
 
     #[inline(always)]
@@ -227,8 +244,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn op(&mut self) -> Op {
-        match self.word() {
+    #[inline(never)]
+    fn op(&mut self, op: &mut Op) {
+        *op = match self.word() {
             kind @ 0..=1 => {
                 let (geometry, weights, tables) = (self.conv(), self.word(), self.tables());
                 let residual = if self.option() { Some(self.add()) } else { None };
@@ -264,7 +282,7 @@ impl<'a> Reader<'a> {
                 self.fault();
                 Op::default()
             }
-        }
+        };
     }
 }
 
@@ -295,7 +313,9 @@ impl<'a> Record<'a> for Block<'a> {
 impl Record<'_> for Step {
     #[inline(always)]
     fn read(reader: &mut Reader<'_>) -> Self {
-        Self { inputs: reader.pair(), op: reader.op() }
+        let mut step = Self { inputs: reader.pair(), op: Op::default() };
+        reader.op(&mut step.op);
+        step
     }
 }
 

@@ -34,11 +34,10 @@ impl<'a> Constants<'a> {
         match op {
             Op::Conv2d { geometry, weights, tables, .. } | Op::Depthwise { geometry, weights, tables, .. } => {
                 let len = weights_per_channel(op, geometry).checked_mul(usize::from(geometry.output.c));
-                let weights = bundle.weights_at(*weights, len.ok_or(ShapeError::Geometry)?);
-                Ok(Self::Channels {
-                    weights: weights.ok_or(ShapeError::Weights)?,
-                    requant: bundle.requant(geometry, tables).ok_or(ShapeError::Table)?,
-                })
+                let weights =
+                    bundle.weights_at(*weights, len.ok_or(ShapeError::Geometry)?).ok_or(ShapeError::Weights)?;
+                let Some(requant) = bundle.requant(geometry, tables) else { return Err(ShapeError::Table) };
+                Ok(Self::Channels { weights, requant })
             }
             Op::Lut { table, .. } => bundle.weights_at(*table, TABLE_ENTRIES).map(Self::Lut).ok_or(ShapeError::Table),
             Op::Softmax { table, .. } => {
@@ -77,8 +76,10 @@ pub(super) const fn weights_per_channel(op: &Op, geometry: &Conv2d) -> usize {
 /// # Errors
 /// [`ShapeError`] if the step does not fit the bundle or the arena; impossible for steps of a checked bundle.
 pub fn run_step(isa: Isa, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
-    let constants = Constants::in_place(bundle, &placed.step.op)?;
-    run_with(isa, placed, &constants, arena)
+    match &Constants::in_place(bundle, &placed.step.op) {
+        Ok(constants) => run_with(isa, placed, constants, arena),
+        Err(error) => Err(*error),
+    }
 }
 
 /// [`run_step`] with the step's constants given.
@@ -89,80 +90,132 @@ pub(super) fn run_with(
     arena: &mut [u8],
 ) -> Result<(), ShapeError> {
     let arena: &mut [i8] = bytemuck::cast_slice_mut(arena);
-    let [first, second] = placed.inputs.clone();
-    let output = placed.output.clone();
+    let PlacedStep { inputs: [first, second], output, scratch, .. } = placed;
     match (&placed.step.op, constants) {
         (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
-            let [input, scratch, output] = split(arena, [first, placed.scratch.clone(), output])?;
+            let [input, scratch, output] = three(arena, [first, scratch, output])?;
             let scratch = bytemuck::cast_slice_mut(scratch);
             conv2d_s8(isa, geometry, requant, residual.as_ref(), input, weights, scratch, output)
         }
         (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             depthwise_s8(isa, geometry, requant, residual.as_ref(), input, weights, output)
         }
         (Op::Conv2d { .. } | Op::Depthwise { .. }, _) => Err(ShapeError::Weights),
         (Op::Add { add, .. }, _) if output == first => {
-            let [both, b] = split(arena, [first, second])?;
+            let [both, b] = two(arena, [first, second])?;
             add_in_place_s8(isa, add, both, b)
         }
         (Op::Add { add, .. }, _) => {
-            let [a, b, output] = split(arena, [first, second, output])?;
+            let [a, b, output] = three(arena, [first, second, output])?;
             add_s8(isa, add, a, b, output)
         }
         (Op::MaxPool(geometry), _) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             max_pool_s8(isa, geometry, input, output)
         }
         (Op::AvgPool { geometry, input_zero_point, multiplier, shift, landing }, _) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             avg_pool_s8(isa, geometry, *input_zero_point, *multiplier, *shift, *landing, input, output)
         }
         (Op::Lut { .. }, Constants::Lut(table)) if output == first => {
-            lut_in_place_s8(table, arena.get_mut(output).ok_or(ShapeError::Output)?)
+            lut_in_place_s8(table, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?)
         }
         (Op::Lut { .. }, Constants::Lut(table)) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             lut_s8(table, input, output)
         }
         (Op::Softmax { shape, .. }, Constants::Exponentials(table)) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             softmax_s8(*shape, table, input, output)
         }
         (Op::Lut { .. } | Op::Softmax { .. }, _) => Err(ShapeError::Table),
         (Op::Transpose { input: shape, perm }, _) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             transpose_s8(*shape, *perm, input, output)
         }
         (Op::LayerNorm { shape, epsilon, shift, landing, .. }, Constants::Norm(table)) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             let (gain, offset) = table.split_at_checked(usize::from(shape.c)).ok_or(ShapeError::Table)?;
             let norm = LayerNorm { gain, offset, epsilon: *epsilon, shift: *shift, landing: *landing };
             layer_norm_s8(*shape, &norm, input, output)
         }
         (Op::Attention(attention), _) => {
-            let [input, scratch, output] = split(arena, [first, placed.scratch.clone(), output])?;
+            let [input, scratch, output] = three(arena, [first, scratch, output])?;
             attention_s8(isa, attention, input, bytemuck::cast_slice_mut(scratch), output)
         }
         (Op::AddConstant { add, .. }, Constants::Values(values)) if output == first => {
-            add_in_place_s8(isa, add, arena.get_mut(output).ok_or(ShapeError::Output)?, values)
+            add_in_place_s8(isa, add, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?, values)
         }
         (Op::AddConstant { add, .. }, Constants::Values(values)) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             add_s8(isa, add, input, values, output)
         }
         (Op::Concat { input: shape, before, .. }, Constants::Values(values)) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             concat_s8(usize::from(*before) * usize::from(shape.c), values, input, output)
         }
         (Op::LayerNorm { .. } | Op::AddConstant { .. } | Op::Concat { .. }, _) => Err(ShapeError::Table),
         (Op::Slice { input: shape, first: start, output: part }, _) => {
-            let [input, output] = split(arena, [first, output])?;
+            let [input, output] = two(arena, [first, output])?;
             slice_s8(*shape, *start, *part, input, output)
         }
     }
 }
 
-pub(super) fn split<const N: usize>(arena: &mut [i8], ranges: [Range<usize>; N]) -> Result<[&mut [i8]; N], ShapeError> {
-    arena.get_disjoint_mut(ranges).map_err(|_| ShapeError::Output)
+type Part<'a> = &'a mut [i8];
+
+/// Two parts of the arena.
+///
+/// # Errors
+/// [`ShapeError::Output`] if they overlap, or one is not within the arena.
+pub(super) fn two<'a>(arena: Part<'a>, [a, b]: [&Range<usize>; 2]) -> Result<[Part<'a>; 2], ShapeError> {
+    match apart(arena, a, b) {
+        Some((a, b)) => Ok([a, b]),
+        None => Err(ShapeError::Output),
+    }
+}
+
+/// Three parts of the arena.
+///
+/// # Errors
+/// As [`two`].
+#[inline(never)]
+pub(super) fn three<'a>(arena: Part<'a>, [a, b, c]: [&Range<usize>; 3]) -> Result<[Part<'a>; 3], ShapeError> {
+    let is_reversed = b.end <= a.start;
+    let (low, high) = if is_reversed { (b, a) } else { (a, b) };
+    match around(arena, low, high, c) {
+        Some((b, a, c)) if is_reversed => Ok([a, b, c]),
+        Some((a, b, c)) => Ok([a, b, c]),
+        None => Err(ShapeError::Output),
+    }
+}
+
+/// Parts in any order.
+#[inline(never)]
+fn apart<'a>(arena: Part<'a>, a: &Range<usize>, b: &Range<usize>) -> Option<(Part<'a>, Part<'a>)> {
+    let is_reversed = b.end <= a.start;
+    let (low, high) = if is_reversed { (b, a) } else { (a, b) };
+    let (below, above) = arena.split_at_mut_checked(high.start)?;
+    let parts = (below.get_mut(low.clone())?, above.get_mut(..high.end.checked_sub(high.start)?)?);
+    Some(if is_reversed { (parts.1, parts.0) } else { parts })
+}
+
+/// Parts of which the first ends before the second.
+#[inline(always)]
+fn around<'a>(
+    arena: Part<'a>,
+    low: &Range<usize>,
+    high: &Range<usize>,
+    other: &Range<usize>,
+) -> Option<(Part<'a>, Part<'a>, Part<'a>)> {
+    let (below, above) = arena.split_at_mut_checked(high.start)?;
+    let len = high.end.checked_sub(high.start)?;
+    if other.start < high.end {
+        let (low, other) = apart(below, low, other)?;
+        return Some((low, above.get_mut(..len)?, other));
+    }
+    let (high_part, above) = above.split_at_mut_checked(len)?;
+    let other = above.get_mut(other.start - high.end..other.end.checked_sub(high.end)?)?;
+    Some((below.get_mut(low.clone())?, high_part, other))
 }

@@ -53,6 +53,7 @@ mod finish;
 mod group;
 mod instructions;
 mod pack;
+mod pairs;
 mod plane;
 mod pool;
 mod rows;

@@ -14,8 +14,10 @@ pub fn shape(shape: Shape, len: usize, error: ShapeError) -> Result<(), ShapeErr
 
 /// Extents of a window that can be walked, over shapes that are not empty.
 pub fn window(window: &Window, input: Shape, output: Shape) -> Result<(), ShapeError> {
-    let steps = [window.kernel, window.stride, window.dilation];
-    let possible = !input.is_empty() && !output.is_empty() && steps.as_flattened().iter().all(|&n| n != 0);
+    let Window { kernel, stride, dilation, .. } = *window;
+    let area = |[rows, columns]: [u8; 2]| u32::from(rows) * u32::from(columns);
+    let steps = area(kernel) * area(stride) != 0 && area(dilation) != 0;
+    let possible = steps && !input.is_empty() && !output.is_empty();
     require(possible, ShapeError::Geometry)
 }
 

@@ -100,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::params::{Landing, Shape, Window};
-    use super::super::testing::{Case, convolutions, depthwise_convolutions};
+    use super::super::testing::{Case, convolutions, depthwise_convolutions, fully_connected};
     use super::*;
 
     const WIDE: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
@@ -213,6 +213,14 @@ mod tests {
             let channels = usize::from(case.conv.input.c / case.conv.groups);
             let taps = case.conv.taps();
             let want = case.by_definition(|[o, ky, kx, i]| o * taps + (ky * columns + kx) * channels + i);
+            for &isa in Isa::available() {
+                prop_assert_eq!(&case.conv2d(isa), &want, "{}", isa.name());
+            }
+        }
+
+        #[test]
+        fn every_fully_connected_variant_follows_the_definition(case in fully_connected()) {
+            let want = case.by_definition(|[o, _, _, i]| o * case.conv.taps() + i);
             for &isa in Isa::available() {
                 prop_assert_eq!(&case.conv2d(isa), &want, "{}", isa.name());
             }

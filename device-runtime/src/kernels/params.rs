@@ -164,6 +164,13 @@ impl Channel {
 }
 
 impl<'a> Requant<'a> {
+    /// One channel, if all tables have it.
+    #[cfg(arm_dsp)]
+    #[inline(always)]
+    pub(super) fn channel(&self, at: usize) -> Option<Channel> {
+        Some(Channel { bias: *self.bias.get(at)?, multiplier: *self.multiplier.get(at)?, shift: *self.shift.get(at)? })
+    }
+
     /// The tables, channel by channel.
     #[inline(always)]
     pub(super) fn channels(&self) -> impl Iterator<Item = Channel> + Clone + 'a {

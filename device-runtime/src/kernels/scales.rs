@@ -13,10 +13,12 @@ const MAX_PRE_SHIFT: u32 = 8;
 /// plus this are at least 33. `None` if accumulators might not fit 32 bits then.
 pub fn pre_shift(q: &Requant<'_>, channels: usize, taps: usize) -> Option<u32> {
     let shifts = q.shift.get(..channels)?;
-    let (words, rest) = shifts.as_chunks::<4>();
-    // Shifts are below 128: the top bit of a byte survives where the shift is at least 33.
-    let suits = |word: &[u8; 4]| ((u32::from_ne_bytes(*word) | 0x8080_8080).wrapping_sub(0x2121_2121)) & 0x8080_8080;
-    if words.iter().all(|word| suits(word) == 0x8080_8080) && rest.iter().all(|&shift| shift >= 33) {
+    // Shifts are below 128: the sum with 95 has the top bit where the shift is at least 33, and carries nothing.
+    let (words, rest) = shifts.as_chunks();
+    let sums = words
+        .iter()
+        .fold(u64::MAX, |all, &word| all & u64::from_ne_bytes(word).wrapping_add(u64::from_ne_bytes([95; 8])));
+    if sums & u64::from_ne_bytes([128; 8]) == u64::from_ne_bytes([128; 8]) && rest.iter().all(|&shift| shift >= 33) {
         return Some(0);
     }
     let least = shifts.iter().fold(u8::MAX, |least, &shift| least.min(shift));

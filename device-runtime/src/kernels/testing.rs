@@ -152,6 +152,14 @@ pub fn convolutions() -> impl Strategy<Value = Case> {
     )
 }
 
+/// Fully connected layers over one vector.
+pub fn fully_connected() -> impl Strategy<Value = Case> {
+    (prop_oneof![(1..=40u16).prop_map(|n| 8 * n), 1..=200u16], 1..=12u16).prop_flat_map(|(inputs, outputs)| {
+        let (input, output) = (Shape::new(1, 1, inputs), Shape::new(1, 1, outputs));
+        filled(Conv2d { input, output, window: Window::POINT, groups: 1, pad_value: 0 })
+    })
+}
+
 /// Depthwise convolutions of any geometry.
 pub fn depthwise_convolutions() -> impl Strategy<Value = Case> {
     (windows(), extents(), 1..=37u16, any::<i8>()).prop_flat_map(|(window, (ih, iw, oh, ow), groups, pad_value)| {

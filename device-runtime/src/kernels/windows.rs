@@ -37,6 +37,7 @@ impl Span {
 }
 
 /// Walks the output positions row by row and yields the row and column spans of each window.
+#[derive(Clone, Copy)]
 pub struct Windows<'a> {
     window: &'a Window,
     input: Shape,

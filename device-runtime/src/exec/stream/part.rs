@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::cut::{Cut, Part};
 use super::pieces::Piece;
 use crate::bundle::Op;
-use crate::exec::dispatch::{Constants, split};
+use crate::exec::dispatch::{Constants, three, two};
 use crate::kernels::{Add, Isa, ShapeError, add_in_place_s8, add_s8, conv2d_s8, depthwise_s8};
 
 /// Computes `piece` with its constants; `staging` holds at least one row of it.
@@ -24,8 +24,8 @@ pub fn run_part(
         return Err(ShapeError::Weights);
     };
     let placed = &piece.placed;
-    let ranges = [placed.inputs[0].clone(), placed.scratch.clone(), placed.output.clone()];
-    let [input, scratch, output] = split(bytemuck::cast_slice_mut(arena), ranges)?;
+    let ranges = [&placed.inputs[0], &placed.scratch, &placed.output];
+    let [input, scratch, output] = three(bytemuck::cast_slice_mut(arena), ranges)?;
     let scratch: &mut [u8] = bytemuck::cast_slice_mut(scratch);
     let channels = &piece.channels;
     let kernel = |part: &Part, x: &[i8], scratch: &mut [u8], y: &mut [i8]| {
@@ -78,7 +78,7 @@ fn add_part(
     if input == output {
         return add_in_place_s8(isa, add, arena.get_mut(output).ok_or(ShapeError::Output)?, values);
     }
-    let [input, output] = split(arena, [input, output])?;
+    let [input, output] = two(arena, [&input, &output])?;
     add_s8(isa, add, input, values, output)
 }
 

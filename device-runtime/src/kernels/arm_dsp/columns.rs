@@ -1,6 +1,6 @@
 //! The taps of windows, widened to 16 bits in scratch.
 
-use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows};
+use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows, widen_strided};
 use super::pack;
 use crate::kernels::columns::{Run, for_each_run};
 use crate::kernels::params::Conv2d;
@@ -47,31 +47,31 @@ impl<'a> Gather<'a> {
         Self { p, input, kernel, row_pitch, row_step, row_taps, inside, copy: [0; SMALL_TAPS + 4] }
     }
 
-    /// The taps of one window and one group (first input channel, number of input channels), to every `STRIDE`th quad.
+    /// The taps of one window and one group (first input channel, number of input channels), one quad after the other.
     #[inline(always)]
-    pub fn window<const STRIDE: usize>(&mut self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
+    pub fn lone_window(&self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
+        Column { quads, stride: 1 }.runs(self.p, window, group, self.input);
+    }
+
+    /// The taps of one window of four and one group, to every fourth quad.
+    #[inline(always)]
+    pub fn window(&mut self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
         let (rows, columns) = window;
         if self.inside == Inside::Runs || rows.count != self.kernel[0] || columns.count != self.kernel[1] {
-            return Column::<STRIDE> { quads }.runs(self.p, window, group, self.input);
+            return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
         }
         let start = rows.start * self.row_pitch + columns.start * usize::from(self.p.input.c);
         let words = self.row_taps.div_ceil(4);
         let end = start + (self.kernel[0] - 1) * self.row_step + 4 * words;
         let Some(from) = self.input.get(start..end) else {
-            return Column::<STRIDE> { quads }.runs(self.p, window, group, self.input);
+            return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
         };
-        let mut column = Column::<STRIDE> { quads };
+        let mut column = Column { quads, stride: 4 };
         if self.inside == Inside::Words {
             if column.holds(self.kernel[0] * words) {
                 // SAFETY: `from` spans all rows, and there is a place for every word.
                 unsafe {
-                    widen_rows::<STRIDE>(
-                        from.as_ptr(),
-                        self.row_step,
-                        words,
-                        self.kernel[0],
-                        column.quads.as_mut_ptr(),
-                    );
+                    widen_rows::<4>(from.as_ptr(), self.row_step, words, self.kernel[0], column.quads.as_mut_ptr());
                 }
             }
             return;
@@ -86,7 +86,7 @@ impl<'a> Gather<'a> {
         let whole = taps / 4;
         if column.holds(whole) {
             // SAFETY: the copy holds that many words, and there is a place for each.
-            unsafe { widen_rows::<STRIDE>(self.copy.as_ptr(), 0, whole, 1, column.quads.as_mut_ptr()) };
+            unsafe { widen_rows::<4>(self.copy.as_ptr(), 0, whole, 1, column.quads.as_mut_ptr()) };
         }
         let rest = taps % 4;
         if rest != 0 {
@@ -122,18 +122,19 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// Where one window's taps go: `STRIDE` windows alternate quad by quad.
+/// Where one window's taps go: `stride` windows alternate quad by quad.
 ///
 /// Taps that do not fill the last quad are its last ones; the first ones are zero.
-struct Column<'a, const STRIDE: usize> {
+struct Column<'a> {
     /// Begins with the window's first quad.
     quads: &'a mut [Halves],
+    stride: usize,
 }
 
-impl<const STRIDE: usize> Column<'_, STRIDE> {
+impl Column<'_> {
     #[inline(always)]
     fn holds(&self, quads: usize) -> bool {
-        quads != 0 && self.quads.len() > (quads - 1) * STRIDE
+        quads != 0 && self.quads.len() > (quads - 1) * self.stride
     }
 
     /// A window that is clipped or not adjacent in memory.
@@ -142,28 +143,32 @@ impl<const STRIDE: usize> Column<'_, STRIDE> {
         if !group.1.is_multiple_of(4) {
             return self.taps(p, window, group, input);
         }
-        let pad = [even_bytes(pack::word([p.pad_value; 4])); 2];
-        for_each_run(p, window, group, input, |run| {
-            let words = match run {
-                Run::Pad(len) => len,
-                Run::Inside(taps) => taps.len(),
-            } / 4;
-            if words == 0 || !self.holds(words) {
-                return;
-            }
-            match run {
-                // SAFETY: one row of as many words as there are places.
-                Run::Inside(taps) => unsafe {
-                    widen_rows::<STRIDE>(taps.as_ptr(), 0, words, 1, self.quads.as_mut_ptr());
-                },
-                Run::Pad(_) => self.quads.iter_mut().step_by(STRIDE).take(words).for_each(|quad| *quad = pad),
-            }
-            self.skip(words);
+        for_each_run(p, window, group, input, |run| match run {
+            Run::Pad(0) => {}
+            Run::Pad(len) => self.pad(p.pad_value, len / 4),
+            Run::Inside(taps) => self.words(taps),
         });
     }
 
+    #[inline(never)]
+    fn pad(&mut self, value: i8, words: usize) {
+        let halves = [even_bytes(pack::word([value; 4])); 2];
+        self.quads.iter_mut().step_by(self.stride.max(1)).take(words).for_each(|quad| *quad = halves);
+        self.skip(words);
+    }
+
+    #[inline(never)]
+    fn words(&mut self, taps: &[i8]) {
+        let words = taps.len() / 4;
+        if self.holds(words) {
+            // SAFETY: there are as many words, and places.
+            unsafe { widen_strided(taps.as_ptr(), words, self.quads.as_mut_ptr(), self.stride) };
+        }
+        self.skip(words);
+    }
+
     fn skip(&mut self, quads: usize) {
-        self.quads = core::mem::take(&mut self.quads).get_mut(quads * STRIDE..).unwrap_or(&mut []);
+        self.quads = core::mem::take(&mut self.quads).get_mut(quads * self.stride..).unwrap_or(&mut []);
     }
 
     /// A window whose channels are not whole words.
@@ -194,14 +199,14 @@ impl<const STRIDE: usize> Column<'_, STRIDE> {
 const SMALL_TAPS: usize = 64;
 
 /// Collects taps to words.
-struct Writer<'a, 'b, const STRIDE: usize> {
-    column: &'a mut Column<'b, STRIDE>,
+struct Writer<'a, 'b> {
+    column: &'a mut Column<'b>,
     /// Taps that do not fill a word yet, and how many bits they take: fewer than 32.
     pending: u32,
     bits: u32,
 }
 
-impl<const STRIDE: usize> Writer<'_, '_, STRIDE> {
+impl Writer<'_, '_> {
     fn taps(&mut self, taps: &[i8]) {
         let (words, rest) = taps.as_chunks();
         words.iter().for_each(|&word| self.word(pack::word(word)));

@@ -1,11 +1,12 @@
 //! Convolution: four windows at a time are widened to 16 bits in scratch and multiplied with one filter after the other.
 
 use super::columns::Gather;
-use super::filters::{Job, PARTIAL, four_windows, one_window};
+use super::filters::{Job, PARTIAL, four_windows};
 use super::finish::Finish;
-use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes};
+use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes, widen_rows};
 use super::pack;
-use crate::kernels::params::{Add, Channel, Conv2d, Requant};
+use super::pairs::{Pairs, one_window};
+use crate::kernels::params::{Add, Conv2d, Landing, Requant, Shape, Window};
 use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::Windows;
@@ -35,7 +36,6 @@ pub fn conv2d(
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
     let finish = Finish::new(q.landing, residual);
 
-    let mut gather = Gather::new(p, input);
     let group = |group: usize| Filters {
         q,
         finish,
@@ -46,6 +46,12 @@ pub fn conv2d(
         bits,
     };
 
+    if is_vector(p) && quads.len() >= taps / 4 && input.len() >= taps {
+        // SAFETY: one row of words that are there, as are the places.
+        unsafe { widen_rows::<1>(input.as_ptr(), 0, taps / 4, 1, quads.as_mut_ptr()) };
+        return group(0).one(quads, output);
+    }
+    let mut gather = Gather::new(p, input);
     let mut done = 0;
     if gather.is_pointwise() {
         let filters = group(0);
@@ -62,23 +68,36 @@ pub fn conv2d(
         windows.next();
     }
     for pixels in output.get_mut(done * channels..).unwrap_or(&mut []).chunks_mut(WINDOWS * channels) {
-        let count = pixels.len() / channels;
-        let spans: [_; WINDOWS] = core::array::from_fn(|_| windows.next().unwrap_or_default());
-        for (at, filters) in (0..groups).map(|at| (at, group(at))) {
-            let group_inputs = (at * inputs, inputs);
-            if count == WINDOWS {
-                for (at, &span) in spans.iter().enumerate() {
-                    gather.window::<WINDOWS>(span, group_inputs, quads.get_mut(at..).unwrap_or(&mut []));
+        let is_full = pixels.len() == WINDOWS * channels;
+        let mut rest = windows;
+        for at in 0..groups {
+            let (filters, group_inputs) = (group(at), (at * inputs, inputs));
+            rest = windows;
+            if is_full {
+                for at in 0..WINDOWS {
+                    let span = rest.next().unwrap_or_default();
+                    gather.window(span, group_inputs, quads.get_mut(at..).unwrap_or(&mut []));
                 }
                 filters.four(quads, pixels, channels);
                 continue;
             }
-            for (&span, pixel) in spans.iter().zip(pixels.chunks_exact_mut(channels)) {
-                gather.window::<1>(span, group_inputs, quads);
+            for pixel in pixels.chunks_exact_mut(channels) {
+                gather.lone_window(rest.next().unwrap_or_default(), group_inputs, quads);
                 filters.one(quads, pixel);
             }
         }
+        windows = rest;
     }
+}
+
+/// The one window is the whole input, in whole words.
+fn is_vector(p: &Conv2d) -> bool {
+    let one = Shape { c: p.output.c, ..Shape::new(1, 1, 0) };
+    p.output == one
+        && p.input == Shape { c: p.input.c, ..one }
+        && p.window == Window::POINT
+        && p.groups == 1
+        && p.input.c.is_multiple_of(4)
 }
 
 /// The filters of one group.
@@ -153,41 +172,62 @@ impl Filters<'_> {
     #[inline(never)]
     fn one(&self, quads: &[Halves], pixel: &mut [i8]) {
         let Some(held) = pixel.get_mut(self.first..self.first + self.count) else { return };
-        let aligned = self.taps.is_multiple_of(8) && self.weights.as_ptr().addr().is_multiple_of(4);
-        let pairs = if aligned && quads.len() >= self.taps / 4 { self.count & !1 } else { 0 };
-        if self.finish.is_nothing() && pairs != 0 {
-            self.pairs(0, pairs, quads, held.as_mut_ptr());
-        } else {
-            for from in (0..pairs).step_by(CHUNK) {
-                let count = CHUNK.min(pairs - from);
-                let mut values = [0i8; CHUNK];
-                self.pairs(from, count, quads, values.as_mut_ptr());
-                let held = held.get_mut(from..).unwrap_or(&mut []);
+        let mut done = 0;
+        if self.finish.adds() {
+            for held in held.chunks_mut(CHUNK) {
+                let mut values = [0; CHUNK];
+                let Some(values) = values.get_mut(..held.len()) else { return };
+                let Some(count) = self.pairs(done, quads, values) else { break };
                 self.finish.store(values.get(..count).unwrap_or(&[]), held);
+                done += count;
             }
+        } else if let Some(count) = self.pairs(0, quads, held) {
+            self.finish.clamp(held.get_mut(..count).unwrap_or(&mut []));
+            done = count;
         }
-        let filters = self.weights.chunks_exact(self.taps.max(1));
-        let channels = self.q.channels().skip(self.first);
-        for ((filter, channel), place) in filters.zip(channels).zip(held).skip(pairs) {
-            let acc = channel.bias.wrapping_add(sum(quads, filter));
-            self.finish.store(&[self.land(channel, acc)], core::slice::from_mut(place));
+        for (at, place) in held.iter_mut().enumerate().skip(done) {
+            let Some(value) = self.value(at, quads) else { return };
+            self.finish.store(&[value], core::slice::from_mut(place));
         }
     }
 
-    /// An even number of outputs from `from` on to `place`, which has room for them.
-    #[inline(always)]
-    fn pairs(&self, from: usize, count: usize, quads: &[Halves], place: *mut i8) {
-        let Some(mut job) = self.job(from, count, quads, [place; WINDOWS]) else { return };
-        job.rounds = self.taps / 32;
-        job.tail = self.taps % 32 / 8;
-        job.adjust = self.taps as isize;
-        // SAFETY: as in `four`, for one window; the caller made sure of alignment and an even count.
-        unsafe { one_window(&mut job) };
+    /// Saturated outputs from `from` on, as many as are made two at a time; how many those are.
+    #[inline(never)]
+    fn pairs(&self, from: usize, quads: &[Halves], held: &mut [i8]) -> Option<usize> {
+        let (count, taps) = (held.len() & !1, self.taps);
+        if !taps.is_multiple_of(8) || count == 0 {
+            return None;
+        }
+        let weights = self.weights.get(from * taps..(from + count) * taps)?;
+        if !weights.as_ptr().addr().is_multiple_of(4) {
+            return None;
+        }
+        let channels = self.first + from..self.first + from + count;
+        let held = held.get_mut(..count)?;
+        let pairs = Pairs {
+            multiplier: self.q.multiplier.get(channels.clone())?.as_ptr(),
+            shift: self.q.shift.get(channels.clone())?.as_ptr(),
+            out: held.as_mut_ptr(),
+            bias: self.q.bias.get(channels)?.as_ptr(),
+            out_end: held.as_ptr_range().end,
+            scale: (self.bits as i32 - 32).wrapping_mul(0x101),
+            zero_point: self.q.landing.zero_point.into(),
+            taps,
+            columns: quads.get(..taps / 4)?.as_ptr(),
+            weights: weights.as_ptr(),
+            bits: self.bits,
+        };
+        // SAFETY: tables, places, columns and weights are as long as `count` and `taps` say, and on word boundaries.
+        unsafe { one_window(&pairs) };
+        Some(count)
     }
 
-    fn land(&self, channel: Channel, acc: i32) -> i8 {
-        let saturated = crate::kernels::params::Landing { lo: i8::MIN, hi: i8::MAX, ..self.q.landing };
-        channel.requantize(acc, saturated)
+    /// The saturated output of one filter.
+    fn value(&self, at: usize, quads: &[Halves]) -> Option<i8> {
+        let filter = self.weights.get(at * self.taps..(at + 1) * self.taps)?;
+        let channel = self.q.channel(self.first + at)?;
+        let saturated = Landing { lo: i8::MIN, hi: i8::MAX, ..self.q.landing };
+        Some(channel.requantize(channel.bias.wrapping_add(sum(quads, filter)), saturated))
     }
 }
 

@@ -21,6 +21,21 @@ impl<'a> Finish<'a> {
         self.residual.is_none() && is_int8(self.landing.lo, self.landing.hi)
     }
 
+    /// What the output holds is needed.
+    #[inline(always)]
+    pub fn adds(&self) -> bool {
+        self.residual.is_some()
+    }
+
+    /// Clamps saturated values in place, where nothing [is added](Self::adds).
+    #[inline(always)]
+    pub fn clamp(&self, values: &mut [i8]) {
+        let Landing { lo, hi, .. } = self.landing;
+        if !is_int8(lo, hi) {
+            values.iter_mut().for_each(|y| *y = (*y).max(lo).min(hi));
+        }
+    }
+
     /// Replaces what `held` holds by the results for the saturated `values`.
     #[inline(never)]
     pub fn store(&self, values: &[i8], held: &mut [i8]) {

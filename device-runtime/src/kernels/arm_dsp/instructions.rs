@@ -211,3 +211,49 @@ pub unsafe fn widen_column(from: *const i8, step: usize, count: usize, to: *mut 
         );
     }
 }
+
+/// Widens `words` words to every `stride`th place.
+///
+/// # Safety
+/// `from` points to as many readable words of any alignment, `to` to `(words - 1) * stride + 1` [`Halves`]; `words` is at
+/// least 1.
+#[inline(always)]
+pub unsafe fn widen_strided(from: *const i8, words: usize, to: *mut Halves, stride: usize) {
+    // SAFETY: reads and writes what the caller vouches for; an address past the last place is computed, not used.
+    unsafe {
+        asm!(
+            ".macro stitchkit_widen",
+            "ldr r3, [{from}], #4",
+            "sxtb16 r2, r3",
+            "sxtb16 r3, r3, ror #8",
+            "strd r2, r3, [{to}]",
+            "add {to}, {to}, {stride}, lsl #3",
+            ".endm",
+            "subs {words}, {words}, #4",
+            "blt 3f",
+            "2:",
+            "stitchkit_widen",
+            "stitchkit_widen",
+            "stitchkit_widen",
+            "stitchkit_widen",
+            "subs {words}, {words}, #4",
+            "bge 2b",
+            "3:",
+            "adds {words}, {words}, #4",
+            "beq 5f",
+            "4:",
+            "stitchkit_widen",
+            "subs {words}, {words}, #1",
+            "bne 4b",
+            "5:",
+            ".purgem stitchkit_widen",
+            from = inout(reg) from => _,
+            words = inout(reg) words => _,
+            to = inout(reg) to => _,
+            stride = in(reg) stride,
+            out("r2") _,
+            out("r3") _,
+            options(nostack),
+        );
+    }
+}

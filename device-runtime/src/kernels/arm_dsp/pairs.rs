@@ -1,0 +1,150 @@
+//! Loop over pairs of filters for a single window: what a fully connected layer does for one vector.
+//!
+//! Weights are read four words at a time. To need four registers for both filters, the first filter runs two words ahead: each
+//! half of a block uses up the two words that are left of one filter, then reads four of the other and uses two. So the last
+//! reading of the first filter takes two words of the second, which are not used.
+
+use core::arch::naked_asm;
+
+use super::instructions::Halves;
+
+/// Tables, weights and places of an even number of filters.
+#[repr(C)]
+pub struct Pairs {
+    pub multiplier: *const i32,
+    pub shift: *const u8,
+    pub out: *mut i8,
+    pub bias: *const i32,
+    /// Behind the last output.
+    pub out_end: *const i8,
+    /// Bits by which accumulators are shifted left, minus 32, times 257: for two shifts at once.
+    pub scale: i32,
+    pub zero_point: i32,
+    /// Weights of a filter, a multiple of eight.
+    pub taps: usize,
+    /// Taps of the window.
+    pub columns: *const Halves,
+    pub weights: *const i8,
+    /// Bits by which accumulators are shifted left.
+    pub bits: u32,
+}
+
+/// All filters over one window.
+///
+/// # Safety
+/// Every pointer of `pairs` suits its description, for a positive even number of filters of at least eight weights each; the
+/// columns hold all quads of the window; weights, columns, biases and multipliers are on word boundaries. No shift plus
+/// `bits` is below 33.
+#[unsafe(naked)]
+pub unsafe extern "C" fn one_window(pairs: &Pairs) {
+    naked_asm!(
+        dsp_instructions!(),
+        enter_thumb!(),
+        ".macro stitchkit_word acc, word, even, odd",
+        "sxtb16 lr, \\word",
+        "sxtb16 \\word, \\word, ror #8",
+        "smlad \\acc, lr, \\even, \\acc",
+        "smlad \\acc, \\word, \\odd, \\acc",
+        ".endm",
+        // Eight taps of both filters: 18 instructions of four bytes.
+        ".macro stitchkit_half left, from, acc",
+        "ldm r12!, {{r4, r5, r6, r7}}",
+        "stitchkit_word \\left, r2, r4, r5",
+        "stitchkit_word \\left, r3, r6, r7",
+        "ldm \\from!, {{r0, r1, r2, r3}}",
+        "stitchkit_word \\acc, r0, r4, r5",
+        "stitchkit_word \\acc, r1, r6, r7",
+        ".endm",
+        ".macro stitchkit_block",
+        "stitchkit_half r10, r9, r11",
+        "stitchkit_half r11, r8, r10",
+        ".endm",
+        "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+        // On the stack: the first nine words of `pairs`, the address that requantizes, the one that a pair starts at, the half
+        // that it starts with, the end of the columns, and the bits.
+        "sub sp, sp, #56",
+        "ldm r0!, {{r1, r2, r3, r4, r5, r6, r7, r8, r12}}",
+        "stm sp, {{r1, r2, r3, r4, r5, r6, r7, r8, r12}}",
+        "ldr r9, [r0]",
+        "add r7, r12, r8, lsl #1",
+        // The first round starts so far in that the last one ends with the loop.
+        "rsb r1, r8, #0",
+        "ubfx r1, r1, #3, #4",
+        "adr.w r6, 2f",
+        "mov r2, #72",
+        "mla r6, r1, r2, r6",
+        "orr r6, r6, #1",
+        "adr.w r5, 6f",
+        "orr r5, r5, #1",
+        "tst r1, #1",
+        "it eq",
+        "moveq r5, r6",
+        "ldr r8, [r0, #4]",
+        "adr.w r4, 4f",
+        "orr r4, r4, #1",
+        "cmp r8, #0",
+        "it ne",
+        "subne r4, r4, #12",
+        "add lr, sp, #36",
+        "stm lr, {{r4, r5, r6, r7, r8}}",
+        "ldm sp, {{r0, r1, r2, r3, r4, r5, r6, r7, r12}}",
+        "b 5f",
+        ".balign 4",
+        "2:",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "stitchkit_block",
+        "ldr lr, [sp, #48]",
+        "cmp r12, lr",
+        "bne.w 2b",
+        "ldm sp, {{r0, r1, r2, r3, r4, r5, r6, r7, r12, pc}}",
+        // Room for the rounding bit: 12 bytes.
+        ".balign 4",
+        "ldr.w lr, [sp, #52]",
+        "lsl.w r10, r10, lr",
+        "lsl.w r11, r11, lr",
+        // The carry out of the arithmetic shift is the bit of weight one half.
+        "4:",
+        "ldrd r8, lr, [r0], #8",
+        "smmul r10, r10, r8",
+        "smmul r11, r11, lr",
+        "ldrh r8, [r1], #2",
+        "add r8, r8, r5",
+        "asrs r10, r10, r8",
+        "adc r10, r10, r6",
+        "lsr r8, r8, #8",
+        "asrs r11, r11, r8",
+        "adc r11, r11, r6",
+        "ssat r10, #8, r10",
+        "ssat r11, #8, r11",
+        "strb r10, [r2], #1",
+        "strb r11, [r2], #1",
+        "cmp r2, r4",
+        "beq 7f",
+        "5:",
+        "ldrd r10, r11, [r3], #8",
+        "stm sp, {{r0, r1, r2, r3}}",
+        "mov r8, r9",
+        "add r9, r9, r7",
+        "ldrd r2, r3, [r8], #8",
+        "ldr pc, [sp, #40]",
+        // An odd number of halves starts with words of the second filter.
+        ".balign 4",
+        "6:",
+        "sub r8, r8, #8",
+        "ldrd r2, r3, [r9], #8",
+        "ldr pc, [sp, #44]",
+        "7:",
+        "add sp, sp, #56",
+        "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+        ".purgem stitchkit_block",
+        ".purgem stitchkit_half",
+        ".purgem stitchkit_word",
+        leave_thumb!(),
+    )
+}

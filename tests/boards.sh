@@ -13,7 +13,7 @@
 #   LIGHT_COUNT    inputs for the other boards (20)
 #   EMULATION_SECONDS  longest run of one program (1200)
 #   WINDOW_BYTES   memory for weights on their way from SPI flash (4096)
-#   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (53248; 61440 with MVE kernels)
+#   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (46080; 47104 with MVE kernels)
 #
 # Prints a PASS, FAIL or SKIP line per check and, last, `boards: N passed, M failed`; exits 1 if any failed.
 set -u
@@ -66,10 +66,10 @@ build() {
     )
 }
 
-# build_with BOARD BUNDLE BIN: builds with that bundle in flash and keeps the program as BOARD.BUNDLE.BIN.elf.
+# build_with BOARD BUNDLE BIN [CARGO ARGUMENTS]: builds with that bundle in flash and keeps the program as BOARD.BUNDLE.BIN.elf.
 build_with() {
     export STITCHKIT_BUNDLE="$work/$2.stk"
-    build "$1" "$3" || { fail "$1: $3 does not build"; return 1; }
+    (board=$1 bin=$3 && shift 3 && build "$board" "$bin" "$@") || { fail "$1: $3 does not build"; return 1; }
     cp "$(program_of "$1" "$3")" "$work/$1.$2.$3.elf"
 }
 
@@ -111,11 +111,11 @@ check_random() {
 
 check_no_panic() {
     export STITCHKIT_BUNDLE="$work/small.stk"
-    build "$1" no-panic 2>"$work/$1.no-panic" || { fail "$1: a panic is reachable in the runtime"; return; }
+    build "$1" no-panic --features stitchkit-runtime/variants 2>"$work/$1.no-panic" || { fail "$1: a panic is reachable in the runtime"; return; }
     cp "$(program_of "$1" no-panic)" "$work/$1.no-panic.elf"
     pass "$1: no panic is reachable in the runtime"
     echo "    runtime alone: $(code_bytes "$work/$1.no-panic.elf") bytes of code and constants"
-    if build "$1" no-panic --features reachable-panic 2>"$work/$1.panic"; then
+    if build "$1" no-panic --features stitchkit-runtime/variants,reachable-panic 2>"$work/$1.panic"; then
         fail "$1: a deliberate panic went unnoticed"
     elif grep -q a_panic_is_reachable "$work/$1.panic"; then
         pass "$1: a deliberate panic fails to link"
@@ -128,12 +128,25 @@ check_no_panic() {
 check_minimal() {
     build_with "$1" "$2" minimal || return
     bytes=$(code_bytes "$work/$1.$2.minimal.elf")
-    case $1 in mps3-an547) code_limit=${CODE_LIMIT:-61440} ;; *) code_limit=${CODE_LIMIT:-53248} ;; esac
+    case $1 in mps3-an547) code_limit=${CODE_LIMIT:-47104} ;; *) code_limit=${CODE_LIMIT:-46080} ;; esac
     [ "$bytes" -le "$code_limit" ]
     verdict $? "$1: the firmware takes $bytes bytes of code and constants besides its bundle, limit $code_limit"
     emulate "$1" "$work/$1.$2.minimal.elf" "$work/$1.minimal" -icount shift=3 --
     [ $? -eq 0 ] && grep -q "^choice: plan $(sed -n 's/^plan //p' "$work/$1.minimal") " "$work/$1.firmware"
     verdict $? "$1: the firmware chooses $(head -n 1 "$work/$1.minimal") and its golden vectors agree"
+    check_operators "$1" "$2"
+}
+
+# check_operators BOARD BUNDLE: built with the bundle's operators alone the firmware does the same; with others it refuses.
+check_operators() {
+    build_with "$1" "$2" minimal --no-default-features --features "$(figure features "$2")" || return
+    bytes=$(code_bytes "$work/$1.$2.minimal.elf")
+    emulate "$1" "$work/$1.$2.minimal.elf" "$work/$1.operators" -icount shift=3 -- && cmp -s "$work/$1.minimal" "$work/$1.operators"
+    verdict $? "$1: the same with this bundle's operators alone, in $bytes bytes"
+    build_with "$1" "$2" minimal --no-default-features --features stitchkit-runtime/op-slice || return
+    emulate "$1" "$work/$1.$2.minimal.elf" "$work/$1.operators" -icount shift=3 --
+    [ $? -eq 1 ]
+    verdict $? "$1: without them it is refused"
 }
 
 # check_logits BOARD BUNDLE COUNT: compares every file the board wrote with the start of the host's.

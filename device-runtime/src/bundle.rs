@@ -11,6 +11,7 @@ mod decode;
 mod directory;
 mod error;
 mod layout;
+pub mod operators;
 mod records;
 mod streamed;
 mod walk;
@@ -229,6 +230,18 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn step(&self, index: u16) -> Option<Step> {
         self.steps.get(index)
+    }
+
+    /// Number of the operator of step `index` in the format, built in or not; `None` past the end.
+    fn operator_of(&self, index: u16) -> Option<u8> {
+        const INPUTS: usize = 2;
+        self.steps.bytes(index)?.get(INPUTS).copied()
+    }
+
+    /// Names of the operators of all steps, in the order of [`operators::OPERATORS`]: what a runtime must be built with.
+    pub fn operators(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let used = move |number: u8| (0..self.step_count()).any(|step| self.operator_of(step) == Some(number));
+        (0u8..).zip(operators::OPERATORS).filter(move |(number, _)| used(*number)).map(|(_, name)| name)
     }
 
     /// All plans, by rising cost.

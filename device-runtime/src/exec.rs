@@ -95,7 +95,7 @@ impl<'a, 'b> Executor<'a, 'b> {
         Self::with_isa(bundle, plan, arena, Isa::best())
     }
 
-    /// Prepares plan `plan` with the kernels of `isa`.
+    /// Prepares plan `plan` with the kernels of `isa`; without feature `variants` with the fastest ones, whatever `isa` is.
     ///
     /// # Errors
     /// As [`Executor::new`].

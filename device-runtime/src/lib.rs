@@ -16,6 +16,8 @@
 //! | [`runtime`] | all of it in one value: boot, serve, adapt |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
+//! Features `op-*`, all on by default, are the operators that are built in ([`bundle::operators`]); `std` brings what hosts need.
+//!
 //! ```no_run
 //! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, Unmeasured, select}};
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {

@@ -18,7 +18,7 @@ pub mod table;
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
 
-use crate::board::emulated::{self, Counting, Emulated, EmulationError, Firmware};
+use crate::board::emulated::{self, Counting, Emulated, EmulationError, Firmware, Operators};
 
 /// Program of the firmware package that counts.
 const PROGRAM: &str = "count";
@@ -140,7 +140,7 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     let bundle = Bundle::parse(aligned.as_slice())?;
     let last = bundle.plan_count().saturating_sub(1);
     let record = bundle.plan(plan).ok_or(BenchError::NoSuchPlan { plan, last })?;
-    let program = firmware.build(&board, PROGRAM, bytes)?;
+    let program = firmware.build(&board, PROGRAM, bytes, Operators::OfBundle)?;
     let code_bytes = emulated::code_bytes(&program)?;
     let (said, status) = emulated::run(&board, &program, &[&format!("plan={plan}")], Counting::Fine)?;
     let report = Report::of(&said);

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::layout::SectionId;
+use super::operators::built;
 use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
 use super::{Bundle, BundleError, PlacedStep, PlanFault, StepFault};
 use crate::kernels::{
@@ -32,7 +33,7 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
         return Err(BundleError::Optional(SectionId::InputLut));
     }
     for index in 0..bundle.step_count() {
-        let step = bundle.step(index).ok_or(BundleError::Record { section: SectionId::Steps, index })?;
+        let step = bundle.step(index).ok_or_else(|| undecoded(bundle, index))?;
         check_step(bundle, &step).map_err(|fault| BundleError::Step { index, fault })?;
     }
     for index in 0..bundle.block_count() {
@@ -47,6 +48,14 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
         check_plan(bundle, &plan).map_err(|fault| BundleError::Plan { index, fault })?;
     }
     Ok(())
+}
+
+/// Why the record of a step does not decode.
+fn undecoded(bundle: &Bundle<'_>, index: u16) -> BundleError {
+    match bundle.operator_of(index) {
+        Some(number) if !built::has(number) => BundleError::Operator { index, number },
+        _ => BundleError::Record { section: SectionId::Steps, index },
+    }
 }
 
 fn is_tensor(shape: Shape) -> bool {
@@ -64,13 +73,13 @@ fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
 fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
     ensure(is_tensor(step.op.input()) && is_tensor(step.op.output()), StepFault::Geometry)?;
     match &step.op {
-        Op::Conv2d { geometry, weights, tables, residual } => {
+        Op::Conv2d { geometry, weights, tables, residual } if built::CONV2D => {
             check_conv(geometry)?;
             let len = geometry.taps().checked_mul(usize::from(geometry.output.c)).ok_or(StepFault::Geometry)?;
             ensure(bundle.extents.have_weights(*weights, len), StepFault::Constants)?;
             check_channels(bundle, geometry, tables, residual.as_ref())
         }
-        Op::Depthwise { geometry, weights, tables, residual } => {
+        Op::Depthwise { geometry, weights, tables, residual } if built::DEPTHWISE => {
             check_conv(geometry)?;
             let channels = geometry.input.c;
             ensure(geometry.groups == channels && geometry.output.c == channels, StepFault::Geometry)?;
@@ -79,40 +88,44 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
             ensure(bundle.extents.have_weights(*weights, len), StepFault::Constants)?;
             check_channels(bundle, geometry, tables, residual.as_ref())
         }
-        Op::Add { add, .. } => check_add(add),
-        Op::MaxPool(pool) => check_pool(pool),
-        Op::AvgPool { geometry, multiplier, shift, landing, .. } => {
+        Op::Add { add, .. } if built::ADD => check_add(add),
+        Op::MaxPool(pool) if built::MAXPOOL => check_pool(pool),
+        Op::AvgPool { geometry, multiplier, shift, landing, .. } if built::AVGPOOL => {
             check_pool(geometry)?;
             check_landing(landing)?;
             ensure(is_multiplier(*multiplier) && SHIFTS.contains(shift), StepFault::Arithmetic)
         }
-        Op::Lut { table, .. } => ensure(bundle.extents.have_weights(*table, 256), StepFault::Constants),
-        Op::Softmax { shape, table } => {
+        Op::Lut { table, .. } if built::LUT => ensure(bundle.extents.have_weights(*table, 256), StepFault::Constants),
+        Op::Softmax { shape, table } if built::SOFTMAX => {
             ensure(bundle.extents.have_table(*table, 256), StepFault::Constants)?;
             ensure(shape.c < 1 << 15, StepFault::Arithmetic)?;
             bundle.table_at(*table, 256).map_or(Ok(()), check_exponentials)
         }
-        Op::Transpose { perm, .. } => {
+        Op::Transpose { perm, .. } if built::TRANSPOSE => {
             let all_axes = (0..3).all(|axis| perm.contains(&axis));
             ensure(all_axes, StepFault::Geometry)
         }
-        Op::LayerNorm { shape, table, epsilon, shift, landing } => {
+        Op::LayerNorm { shape, table, epsilon, shift, landing } if built::LAYERNORM => {
             ensure(shape.c <= LAYER_NORM_MAX_CHANNELS, StepFault::Geometry)?;
             ensure(bundle.extents.have_table(*table, 2 * usize::from(shape.c)), StepFault::Constants)?;
             ensure(*epsilon < EPSILONS && NORM_SHIFTS.contains(shift), StepFault::Arithmetic)?;
             check_landing(landing)
         }
-        Op::Attention(attention) => check_attention(attention),
-        Op::AddConstant { shape, add, constants } => {
+        Op::Attention(attention) if built::ATTENTION => check_attention(attention),
+        Op::AddConstant { shape, add, constants } if built::ADDCONSTANT => {
             ensure(bundle.extents.have_weights(*constants, shape.len()), StepFault::Constants)?;
             check_add(add)
         }
-        Op::Concat { input, before, after, constants } => {
+        Op::Concat { input, before, after, constants } if built::CONCAT => {
             ensure(input.h == 1, StepFault::Geometry)?;
             let tokens = usize::from(*before) + usize::from(*after);
             ensure(bundle.extents.have_weights(*constants, tokens * usize::from(input.c)), StepFault::Constants)
         }
-        Op::Slice { input, first, output } => ensure(is_inside(*input, *first, *output), StepFault::Geometry),
+        Op::Slice { input, first, output } if built::SLICE => {
+            ensure(is_inside(*input, *first, *output), StepFault::Geometry)
+        }
+        // Operators that are not built in do not decode.
+        _ => Err(StepFault::Geometry),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `host-tools/docs/format.md` specifies the encoding. What postcard's own deserializer refuses is refused here too, and the
 //! tests compare the two.
 
+use super::operators::built;
 use super::records::{Block, ChannelTables, Meta, Op, Plan, Quant, Step};
 use crate::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
 
@@ -247,37 +248,43 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     fn op(&mut self, op: &mut Op) {
         *op = match self.word() {
-            kind @ 0..=1 => {
+            kind @ 0..=1 if (kind == 0 && built::CONV2D) || (kind == 1 && built::DEPTHWISE) => {
                 let (geometry, weights, tables) = (self.conv(), self.word(), self.tables());
                 let residual = if self.option() { Some(self.add()) } else { None };
                 match kind {
-                    0 => Op::Conv2d { geometry, weights, tables, residual },
+                    0 if built::CONV2D => Op::Conv2d { geometry, weights, tables, residual },
                     _ => Op::Depthwise { geometry, weights, tables, residual },
                 }
             }
-            2 => Op::Add { shape: self.shape(), add: self.add() },
-            3 => Op::MaxPool(self.pool()),
-            4 => Op::AvgPool {
+            2 if built::ADD => Op::Add { shape: self.shape(), add: self.add() },
+            3 if built::MAXPOOL => Op::MaxPool(self.pool()),
+            4 if built::AVGPOOL => Op::AvgPool {
                 geometry: self.pool(),
                 input_zero_point: self.signed_byte(),
                 multiplier: self.signed(),
                 shift: self.byte(),
                 landing: self.landing(),
             },
-            5 => Op::Lut { shape: self.shape(), table: self.word() },
-            6 => Op::Softmax { shape: self.shape(), table: self.word() },
-            7 => Op::Transpose { input: self.shape(), perm: [self.byte(), self.byte(), self.byte()] },
-            8 => Op::LayerNorm {
+            5 if built::LUT => Op::Lut { shape: self.shape(), table: self.word() },
+            6 if built::SOFTMAX => Op::Softmax { shape: self.shape(), table: self.word() },
+            7 if built::TRANSPOSE => {
+                Op::Transpose { input: self.shape(), perm: [self.byte(), self.byte(), self.byte()] }
+            }
+            8 if built::LAYERNORM => Op::LayerNorm {
                 shape: self.shape(),
                 table: self.word(),
                 epsilon: self.long(),
                 shift: self.byte(),
                 landing: self.landing(),
             },
-            9 => Op::Attention(self.attention()),
-            10 => Op::AddConstant { shape: self.shape(), add: self.add(), constants: self.word() },
-            11 => Op::Concat { input: self.shape(), before: self.short(), after: self.short(), constants: self.word() },
-            12 => Op::Slice { input: self.shape(), first: self.triple(), output: self.shape() },
+            9 if built::ATTENTION => Op::Attention(self.attention()),
+            10 if built::ADDCONSTANT => {
+                Op::AddConstant { shape: self.shape(), add: self.add(), constants: self.word() }
+            }
+            11 if built::CONCAT => {
+                Op::Concat { input: self.shape(), before: self.short(), after: self.short(), constants: self.word() }
+            }
+            12 if built::SLICE => Op::Slice { input: self.shape(), first: self.triple(), output: self.shape() },
             _ => {
                 self.fault();
                 Op::default()

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::layout::SectionId;
+use super::operators;
 
 /// The first rule a bundle breaks. Small and `Copy`; the numbers say where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,13 @@ pub enum BundleError {
         section: SectionId,
         /// Index of the record.
         index: u16,
+    },
+    /// A step's operator is not built into this runtime, see [`super::operators`], or is of a later format.
+    Operator {
+        /// Index of the step.
+        index: u16,
+        /// Number of the operator in the format.
+        number: u8,
     },
     /// A block's steps, shapes or inputs do not fit together.
     Block {
@@ -126,6 +134,12 @@ impl fmt::Display for BundleError {
             Self::Record { section, index } => {
                 write!(f, "record {index} of section {} does not decode", section.tag().escape_ascii())
             }
+            Self::Operator { index, number } => match operators::name(*number) {
+                Some(name) => {
+                    write!(f, "step {index} is `{name}`, which this runtime was built without: feature op-{name}")
+                }
+                None => write!(f, "step {index} is operator {number}, which this runtime does not know"),
+            },
             Self::Block { index } => write!(f, "block {index}: steps, shapes or inputs do not fit together"),
             Self::Step { index, fault } => write!(f, "step {index}: impossible {}", fault.noun()),
             Self::Plan { index, fault } => write!(f, "plan {index}: {}", fault.sentence()),

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::bundle::operators::built;
 use crate::bundle::{Bundle, Op, PlacedStep};
 use crate::kernels::{
     Conv2d, Isa, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8, concat_s8,
@@ -82,84 +83,85 @@ pub fn run_step(isa: Isa, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut 
     }
 }
 
-/// [`run_step`] with the step's constants given.
+/// [`run_step`] with the step's constants given. Without feature `variants` the fastest kernels of the target run, whatever
+/// `isa` says, and no others are linked.
 pub(super) fn run_with(
     isa: Isa,
     placed: &PlacedStep,
     constants: &Constants<'_>,
     arena: &mut [u8],
 ) -> Result<(), ShapeError> {
+    let isa = if cfg!(feature = "variants") { isa } else { Isa::best() };
     let arena: &mut [i8] = bytemuck::cast_slice_mut(arena);
     let PlacedStep { inputs: [first, second], output, scratch, .. } = placed;
     match (&placed.step.op, constants) {
-        (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
+        (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::CONV2D => {
             let [input, scratch, output] = three(arena, [first, scratch, output])?;
             let scratch = bytemuck::cast_slice_mut(scratch);
             conv2d_s8(isa, geometry, requant, residual.as_ref(), input, weights, scratch, output)
         }
-        (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
+        (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::DEPTHWISE => {
             let [input, output] = two(arena, [first, output])?;
             depthwise_s8(isa, geometry, requant, residual.as_ref(), input, weights, output)
         }
-        (Op::Conv2d { .. } | Op::Depthwise { .. }, _) => Err(ShapeError::Weights),
-        (Op::Add { add, .. }, _) if output == first => {
+        (Op::Add { add, .. }, _) if built::ADD && output == first => {
             let [both, b] = two(arena, [first, second])?;
             add_in_place_s8(isa, add, both, b)
         }
-        (Op::Add { add, .. }, _) => {
+        (Op::Add { add, .. }, _) if built::ADD => {
             let [a, b, output] = three(arena, [first, second, output])?;
             add_s8(isa, add, a, b, output)
         }
-        (Op::MaxPool(geometry), _) => {
+        (Op::MaxPool(geometry), _) if built::MAXPOOL => {
             let [input, output] = two(arena, [first, output])?;
             max_pool_s8(isa, geometry, input, output)
         }
-        (Op::AvgPool { geometry, input_zero_point, multiplier, shift, landing }, _) => {
+        (Op::AvgPool { geometry, input_zero_point, multiplier, shift, landing }, _) if built::AVGPOOL => {
             let [input, output] = two(arena, [first, output])?;
             avg_pool_s8(isa, geometry, *input_zero_point, *multiplier, *shift, *landing, input, output)
         }
-        (Op::Lut { .. }, Constants::Lut(table)) if output == first => {
+        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT && output == first => {
             lut_in_place_s8(table, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?)
         }
-        (Op::Lut { .. }, Constants::Lut(table)) => {
+        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT => {
             let [input, output] = two(arena, [first, output])?;
             lut_s8(table, input, output)
         }
-        (Op::Softmax { shape, .. }, Constants::Exponentials(table)) => {
+        (Op::Softmax { shape, .. }, Constants::Exponentials(table)) if built::SOFTMAX => {
             let [input, output] = two(arena, [first, output])?;
             softmax_s8(*shape, table, input, output)
         }
-        (Op::Lut { .. } | Op::Softmax { .. }, _) => Err(ShapeError::Table),
-        (Op::Transpose { input: shape, perm }, _) => {
+        (Op::Transpose { input: shape, perm }, _) if built::TRANSPOSE => {
             let [input, output] = two(arena, [first, output])?;
             transpose_s8(*shape, *perm, input, output)
         }
-        (Op::LayerNorm { shape, epsilon, shift, landing, .. }, Constants::Norm(table)) => {
+        (Op::LayerNorm { shape, epsilon, shift, landing, .. }, Constants::Norm(table)) if built::LAYERNORM => {
             let [input, output] = two(arena, [first, output])?;
             let (gain, offset) = table.split_at_checked(usize::from(shape.c)).ok_or(ShapeError::Table)?;
             let norm = LayerNorm { gain, offset, epsilon: *epsilon, shift: *shift, landing: *landing };
             layer_norm_s8(*shape, &norm, input, output)
         }
-        (Op::Attention(attention), _) => {
+        (Op::Attention(attention), _) if built::ATTENTION => {
             let [input, scratch, output] = three(arena, [first, scratch, output])?;
             attention_s8(isa, attention, input, bytemuck::cast_slice_mut(scratch), output)
         }
-        (Op::AddConstant { add, .. }, Constants::Values(values)) if output == first => {
+        (Op::AddConstant { add, .. }, Constants::Values(values)) if built::ADDCONSTANT && output == first => {
             add_in_place_s8(isa, add, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?, values)
         }
-        (Op::AddConstant { add, .. }, Constants::Values(values)) => {
+        (Op::AddConstant { add, .. }, Constants::Values(values)) if built::ADDCONSTANT => {
             let [input, output] = two(arena, [first, output])?;
             add_s8(isa, add, input, values, output)
         }
-        (Op::Concat { input: shape, before, .. }, Constants::Values(values)) => {
+        (Op::Concat { input: shape, before, .. }, Constants::Values(values)) if built::CONCAT => {
             let [input, output] = two(arena, [first, output])?;
             concat_s8(usize::from(*before) * usize::from(shape.c), values, input, output)
         }
-        (Op::LayerNorm { .. } | Op::AddConstant { .. } | Op::Concat { .. }, _) => Err(ShapeError::Table),
-        (Op::Slice { input: shape, first: start, output: part }, _) => {
+        (Op::Slice { input: shape, first: start, output: part }, _) if built::SLICE => {
             let [input, output] = two(arena, [first, output])?;
             slice_s8(*shape, *start, *part, input, output)
         }
+        // A checked bundle holds neither operators that are not built in, nor steps without their constants.
+        _ => Err(ShapeError::Table),
     }
 }
 

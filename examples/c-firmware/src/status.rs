@@ -89,6 +89,7 @@ impl From<BundleError> for Failure {
             }
             BundleError::Checksum { offset } => Self::new(StkStatus::Damaged, offset, 0, 0),
             BundleError::SectionTable { index }
+            | BundleError::Operator { index, .. }
             | BundleError::Record { index, .. }
             | BundleError::Block { index }
             | BundleError::Step { index, .. }

@@ -34,6 +34,8 @@ struct Report {
     separate_models_bytes: u64,
     saved_bytes: i64,
     blocks: u16,
+    /// What a runtime for this bundle alone is built with.
+    runtime_features: Vec<String>,
     plans: Vec<PlanRow>,
 }
 
@@ -104,6 +106,7 @@ fn report(bundle: &Bundle<'_>, bytes: &BundleBytes, detailed: Option<u16>) -> Re
         separate_models_bytes: bytes.separate_models_bytes,
         saved_bytes: bytes.separate_models_bytes as i64 - bundle_bytes as i64,
         blocks: bundle.block_count(),
+        runtime_features: bundle.operators().map(|name| format!("op-{name}")).collect(),
         plans,
     }
 }
@@ -162,6 +165,7 @@ fn text(report: &Report) -> String {
         report.saved_bytes,
         percent(report.saved_bytes as f64 / report.separate_models_bytes.max(1) as f64),
     );
+    let _ = writeln!(text, "runtime features: {}", report.runtime_features.join(", "));
     text.push('\n');
     let mut table = Table::new(&[
         ("plan", Align::Right),

@@ -143,7 +143,7 @@ impl Column<'_> {
         if !group.1.is_multiple_of(4) {
             return self.taps(p, window, group, input);
         }
-        for_each_run(p, window, group, input, |run| match run {
+        each_run(p, window, group, input, &mut |run| match run {
             Run::Pad(0) => {}
             Run::Pad(len) => self.pad(p.pad_value, len / 4),
             Run::Inside(taps) => self.words(taps),
@@ -174,7 +174,7 @@ impl Column<'_> {
     /// A window whose channels are not whole words.
     fn taps(mut self, p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8]) {
         let mut writer = Writer { column: &mut self, pending: 0, bits: 0 };
-        for_each_run(p, window, group, input, |run| match run {
+        each_run(p, window, group, input, &mut |run| match run {
             Run::Pad(0) => {}
             Run::Pad(len) => writer.repeat(p.pad_value, len),
             Run::Inside(taps) => writer.taps(taps),
@@ -193,6 +193,12 @@ impl Column<'_> {
         }
         self.skip(1);
     }
+}
+
+/// [`for_each_run`], in memory once for all that is done with runs.
+#[inline(never)]
+fn each_run(p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8], emit: &mut dyn FnMut(Run<'_>)) {
+    for_each_run(p, window, group, input, emit);
 }
 
 /// Taps of a window that is copied before it is widened: rows of the first convolution of a network are rarely whole words.

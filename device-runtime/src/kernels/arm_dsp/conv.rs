@@ -7,7 +7,6 @@ use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes, wide
 use super::pack;
 use super::pairs::{Pairs, one_window};
 use crate::kernels::params::{Add, Conv2d, Landing, Requant, Shape, Window};
-use crate::kernels::reference;
 use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::Windows;
 
@@ -28,9 +27,7 @@ pub fn conv2d(
 ) {
     let taps = p.taps();
     let channels = usize::from(p.output.c).max(1);
-    let (Some(bits), true) = (pre_shift(q, channels, taps), taps >= 4) else {
-        return reference::conv2d(p, q, residual, input, weights, output);
-    };
+    let bits = pre_shift(q, channels, taps).filter(|_| taps >= 4);
     let Ok(quads) = bytemuck::try_cast_slice_mut::<u8, Halves>(scratch) else { return };
     let groups = usize::from(p.groups).max(1);
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
@@ -53,7 +50,7 @@ pub fn conv2d(
     }
     let mut gather = Gather::new(p, input);
     let mut done = 0;
-    if gather.is_pointwise() {
+    if bits.is_some() && gather.is_pointwise() {
         let filters = group(0);
         for pixels in output.chunks_exact_mut(WINDOWS * channels) {
             if !gather.four_points(done, quads) {
@@ -68,7 +65,7 @@ pub fn conv2d(
         windows.next();
     }
     for pixels in output.get_mut(done * channels..).unwrap_or(&mut []).chunks_mut(WINDOWS * channels) {
-        let is_full = pixels.len() == WINDOWS * channels;
+        let is_full = bits.is_some() && pixels.len() == WINDOWS * channels;
         let mut rest = windows;
         for at in 0..groups {
             let (filters, group_inputs) = (group(at), (at * inputs, inputs));
@@ -109,8 +106,8 @@ struct Filters<'a> {
     /// Output channel of the first.
     first: usize,
     count: usize,
-    /// See [`pre_shift`].
-    bits: u32,
+    /// See [`pre_shift`]. Without it, and with fewer than four taps, filters are run one by one.
+    bits: Option<u32>,
 }
 
 impl Filters<'_> {
@@ -126,7 +123,7 @@ impl Filters<'_> {
             shift_end: self.q.shift.get(channels.clone())?.as_ptr_range().end,
             index: -(count as isize),
             zero_point: self.q.landing.zero_point.into(),
-            scale: self.bits as i32 - 32,
+            scale: self.bits? as i32 - 32,
             bias_end: self.q.bias.get(channels)?.as_ptr_range().end,
             columns: quads.as_ptr(),
             rounds: whole / 4,
@@ -194,7 +191,7 @@ impl Filters<'_> {
     /// Saturated outputs from `from` on, as many as are made two at a time; how many those are.
     #[inline(never)]
     fn pairs(&self, from: usize, quads: &[Halves], held: &mut [i8]) -> Option<usize> {
-        let (count, taps) = (held.len() & !1, self.taps);
+        let (count, taps, bits) = (held.len() & !1, self.taps, self.bits?);
         if !taps.is_multiple_of(8) || count == 0 {
             return None;
         }
@@ -210,12 +207,12 @@ impl Filters<'_> {
             out: held.as_mut_ptr(),
             bias: self.q.bias.get(channels)?.as_ptr(),
             out_end: held.as_ptr_range().end,
-            scale: (self.bits as i32 - 32).wrapping_mul(0x101),
+            scale: (bits as i32 - 32).wrapping_mul(0x101),
             zero_point: self.q.landing.zero_point.into(),
             taps,
             columns: quads.get(..taps / 4)?.as_ptr(),
             weights: weights.as_ptr(),
-            bits: self.bits,
+            bits,
         };
         // SAFETY: tables, places, columns and weights are as long as `count` and `taps` say, and on word boundaries.
         unsafe { one_window(&pairs) };
@@ -234,7 +231,16 @@ impl Filters<'_> {
 /// Sum of products of one filter and one window.
 fn sum(quads: &[Halves], filter: &[i8]) -> i32 {
     let (words, rest) = filter.as_chunks::<4>();
-    let last = if rest.is_empty() { None } else { filter.last_chunk::<4>() };
+    let mut few = [0; 4];
+    let last = match (rest, filter.last_chunk()) {
+        ([], _) => None,
+        (_, Some(last)) => Some(last),
+        // Fewer than four taps lie at the end of their quad, as in the window.
+        _ => {
+            few.iter_mut().rev().zip(rest.iter().rev()).for_each(|(place, &w)| *place = w);
+            Some(&few)
+        }
+    };
     words.iter().chain(last).zip(quads).fold(0, |sum, (&word, &[x02, x13])| {
         let word = pack::word(word);
         dual_multiply_add(x13, odd_bytes(word), dual_multiply_add(x02, even_bytes(word), sum))

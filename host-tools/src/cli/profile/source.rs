@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use stitchkit::board::emulated::{self, Counting, Emulated, Firmware};
+use stitchkit::board::emulated::{self, Counting, Emulated, Firmware, Operators};
 use stitchkit::board::protocol::Session;
 use stitchkit_runtime::board::SystemClock;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
@@ -44,7 +44,7 @@ impl Source {
     pub fn run(&self, bundle: &[u8]) -> anyhow::Result<Session> {
         match self {
             Self::Emulated { board, firmware } => {
-                let program = firmware.build(board, "profile", bundle)?;
+                let program = firmware.build(board, "profile", bundle, Operators::All)?;
                 let (said, _) = emulated::run(board, &program, &["ticks=instructions"], Counting::Coarse)?;
                 Ok(Session::read(said.as_bytes())?)
             }

@@ -19,6 +19,7 @@ mod run;
 mod select;
 mod stages;
 mod stitches;
+mod students;
 #[cfg(feature = "train")]
 mod train;
 mod ui;
@@ -75,6 +76,7 @@ Examples:
   stitchkit init small.onnx large.onnx --out family   write a family.toml
   stitchkit export models/digits --out digits.stk     make a bundle
   stitchkit train models/digits --out better          train its stitches; then `export better`
+  stitchkit students models/digits --out students     a family of students of one large network
   stitchkit assemble models/digits --memory 2KiB      the best network for given limits
   stitchkit report models/digits --html digits.html   plots and tables in one page
   stitchkit inspect digits.stk                        what is in it
@@ -91,6 +93,8 @@ enum Verb {
     Operators(operators::Command),
     /// List every stitch of a family: path, MACs or FLOPs, parameters, bytes. Reads no weights.
     Stitches(stitches::Command),
+    /// Make narrower and shorter students of one large network: a family without a second pretrained network.
+    Students(students::Command),
     /// Train all stitches of a family together, on the host, and write the better family.
     #[cfg(feature = "train")]
     Train(Box<train::Command>),
@@ -127,6 +131,7 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Init(command) => command.run(&ui),
         Verb::Operators(command) => command.run(&ui),
         Verb::Stitches(command) => command.run(&ui),
+        Verb::Students(command) => command.run(&ui),
         #[cfg(feature = "train")]
         Verb::Train(command) => command.run(&ui),
         Verb::Export(command) => command.run(&ui),

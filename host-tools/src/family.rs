@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use self::config::{
     Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
     Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
-    TrainingConfig,
+    TeacherConfig, TrainingConfig,
 };
 pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_dataset};
 pub use self::image::load_image;
@@ -262,6 +262,15 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The positions that `cuts` stands for in a graph, from front to end; their stages are not known yet.
+///
+/// # Errors
+/// What is wrong with `cuts`, one sentence each.
+pub fn find_positions(graph: &Graph, cuts: &Cuts, space: SpaceKind) -> Result<Vec<Cut>, Vec<String>> {
+    let cuts = resolve_cuts(graph, cuts, space);
+    if cuts.problems.is_empty() { Ok(cuts.found) } else { Err(cuts.problems) }
 }
 
 /// Block boundaries as the space wants them: all block outputs, or the longest stage with its input.

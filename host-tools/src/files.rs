@@ -58,6 +58,23 @@ pub fn lock(folder: &Path) -> std::io::Result<Option<Lock>> {
     }
 }
 
+/// `target` as seen from `folder`; absolute where the two have nothing in common.
+#[must_use]
+pub fn relative(folder: &Path, target: &Path) -> String {
+    let full = |path: &Path| {
+        std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+    };
+    let (from, to) = (full(folder), full(target));
+    let (from_parts, to_parts): (Vec<std::path::Component>, Vec<std::path::Component>) =
+        (from.components().collect(), to.components().collect());
+    let same = from_parts.iter().zip(&to_parts).take_while(|(a, b)| a == b).count();
+    if same <= 1 {
+        return to.display().to_string();
+    }
+    let up = std::iter::repeat_n(std::path::Component::ParentDir, from_parts.len() - same);
+    up.chain(to_parts[same..].iter().copied()).collect::<std::path::PathBuf>().display().to_string()
+}
+
 /// Removes what a killed process left half written in a folder.
 ///
 /// # Errors

@@ -13,6 +13,7 @@
 //! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
 //! | [`shard`] | measurements divided among machines |
 //! | [`stitch`] | enumeration, least-squares initialisation, evaluation, Pareto front |
+//! | [`students`] | narrower and shorter copies of one large network |
 //! | [`infer`] | running bundles on the host |
 //! | [`quantize`] | calibration and the float-to-integer translation |
 //! | [`compile`] | arena planner, cost figures, bundle writer |
@@ -36,6 +37,7 @@ pub mod report;
 pub mod safetensors;
 pub mod shard;
 pub mod stitch;
+pub mod students;
 pub mod study;
 #[cfg(feature = "train")]
 pub mod train;

@@ -8,6 +8,7 @@
 //! | [`space`] | all candidates of a family |
 //! | [`init`] | least-squares initialisation of stitching layers |
 //! | [`trained`] | stitching layers that training wrote |
+//! | [`learned`] | stitching layers from the maps of students to their teacher |
 //! | [`linalg`] | the solver behind it |
 //! | [`rank`] | which stitches are likely to be good, before any runs |
 //! | [`evaluate`] | float logits and accuracy of candidates |
@@ -16,6 +17,7 @@
 pub mod adapter;
 pub mod evaluate;
 pub mod init;
+pub mod learned;
 pub mod linalg;
 pub mod pairs;
 pub mod pareto;

@@ -6,7 +6,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`engine`] | reverse mode over the float graph: compiled programs, parameters, gradients |
-//! | [`run`] | a run from the first step to the new family |
+//! | [`run`], `setup` | a run from the first step to the new family, and what it does not change |
 //! | [`settings`] | everything that decides how a run goes |
 //! | [`paths`] | the networks of a space as graphs over shared constants |
 //! | [`model`] | parameters, compiled networks, low-rank updates |
@@ -15,6 +15,7 @@
 //! | [`loss`], [`objective`] | losses, and what a step minimises |
 //! | [`rounding`] | quantization-aware training |
 //! | [`teacher`] | networks that training learns from |
+//! | [`learngene`], [`positions`] | students that follow a large network inside |
 //! | [`optimizer`] | AdamW, Nesterov, learning rates |
 //! | [`checkpoint`], [`log`] | the state and the history of a run on disk |
 //! | [`output`] | the new family |
@@ -23,6 +24,7 @@
 pub mod augment;
 pub mod checkpoint;
 pub mod engine;
+pub mod learngene;
 pub mod log;
 pub mod loss;
 pub mod model;
@@ -30,11 +32,13 @@ pub mod objective;
 pub mod optimizer;
 pub mod output;
 pub mod paths;
+pub mod positions;
 pub mod random;
 pub mod rounding;
 pub mod run;
 pub mod sampler;
 pub mod settings;
+mod setup;
 pub mod teacher;
 
 use std::path::PathBuf;

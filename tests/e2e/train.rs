@@ -1,5 +1,5 @@
-//! `stitchkit train` as a user meets it: digits gets better, a killed run ends where an uninterrupted one does, and the new
-//! family exports what was validated.
+//! `stitchkit train` as a user meets it: digits gets better, a killed run ends where an uninterrupted one does, the new
+//! family exports what was validated, and one large network becomes a family of small ones.
 
 mod common;
 
@@ -72,7 +72,11 @@ fn a_run_that_rounds_validates_exactly_the_plans_that_export_ships() {
 /// The files a finished run leaves that depend on its weights.
 fn weights(folder: &Path) -> Vec<Vec<u8>> {
     let files = ["digits-s.onnx", "digits-m.onnx", "digits-l.onnx", "stitches.safetensors"];
-    files.iter().map(|file| std::fs::read(folder.join(file)).expect(file)).collect()
+    files.iter().map(|file| contents(folder, file)).collect()
+}
+
+fn contents(folder: &Path, file: &str) -> Vec<u8> {
+    std::fs::read(folder.join(file)).expect(file)
 }
 
 const SHORT: [&str; 10] = ["--epochs", "2", "--draws", "2", "--sampler", "shift", "--mixup", "0.2", "--rank", "4"];
@@ -179,4 +183,80 @@ fn a_dry_run_says_what_it_needs_and_writes_nothing() {
     assert_eq!(plan["steps"], plan["epoch_steps"].as_u64().expect("steps") * 10);
     let said = failure(1, &["train", path(&digits()), "--draws", "0", "--epochs", "0"]);
     assert!(said.contains("--draws") && said.contains("--epochs"), "{said}");
+}
+
+/// The students of digits-l at a quarter and half of its width, one block per stage, in a folder.
+fn students(folder: &Path) -> Value {
+    let family = digits();
+    json(&["students", path(&family), "--out", path(folder), "--widths", "0.25,0.5", "--blocks", "1,1"])
+}
+
+const STUDENTS: [&str; 2] = ["digits-l-w25-b1.1", "digits-l-w50-b1.1"];
+const DISTIL: [&str; 8] =
+    ["--train", "anchors", "--learngene", "all", "--anchor-rate", "1e-2", "--stitch-rate", "1e-2"];
+
+#[test]
+fn one_large_network_becomes_a_family_below_the_smallest_anchor_without_the_large_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [start, pool, last] = ["start", "pool", "last"].map(|name| folder.path().join(name));
+    let made = students(&start);
+    assert_eq!(made["students"][1]["blocks"], serde_json::json!([1, 1]));
+    let macs = |row: &Value| row["macs"].as_u64().expect("a count");
+    let smallest = macs(&json(&["stitches", path(&digits())])["anchors"][0]);
+    assert!(macs(&made["students"][1]) < smallest && smallest < macs(&made["teacher"]) / 10, "{made}");
+
+    let distilled = [&["train", path(&start), "--out", path(&pool), "--epochs", "60"], &DISTIL[..]].concat();
+    let distilled = json(&distilled);
+    let (before, after) = (numbers(&distilled["before"]), numbers(&distilled["after"]));
+    assert!(before.iter().all(|&share| share < 0.4) && after[0] > 0.6 && after[1] > 0.8, "{distilled}");
+    assert!(pool.join("maps.safetensors").exists() && !pool.join("stitches.safetensors").exists());
+
+    let joined = ["--epochs", "10", "--anchor-rate", "1e-3", "--stitch-rate", "5e-3", "--stitch-start", "maps"];
+    let joined = json(&[&["train", path(&pool), "--out", path(&last)], &joined[..]].concat());
+    let [anchors, stitches] = split(&joined);
+    assert!(anchors.iter().all(|(before, after)| after > &(before - 0.06)), "{anchors:?}");
+    assert!(stitches.len() > 1 && stitches.iter().all(|(before, after)| after > before), "{stitches:?}");
+
+    let bundle = last.join("b.stk");
+    json(&["export", path(&last), "--out", path(&bundle), "--keep", "all", "--noise-images", "0"]);
+    let bytes = std::fs::metadata(&bundle).expect("a bundle").len();
+    assert!(bytes < made["teacher"]["params"].as_u64().expect("a count") / 4, "{bytes} bytes");
+    let mut models: Vec<_> = std::fs::read_dir(&last)
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".onnx"))
+        .collect();
+    models.sort();
+    assert_eq!(models, STUDENTS.map(|name| format!("{name}.onnx")));
+}
+
+#[test]
+fn a_killed_distillation_ends_with_the_students_and_maps_of_one_that_was_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [start, whole, killed] = ["start", "whole", "killed"].map(|name| folder.path().join(name));
+    students(&start);
+    let options = [&["--epochs", "3", "--mixup", "0.2"], &DISTIL[..]].concat();
+    let report = json(&[&["train", path(&start), "--out", path(&whole), "--threads", "1"], &options[..]].concat());
+    let common = [&["train", path(&start), "--out", path(&killed), "--checkpoint-seconds", "0"], &options[..]].concat();
+    start_and_kill(&common, &killed.join("checkpoint.safetensors"));
+    assert_eq!(report, json(&[&common[..], &["--resume"]].concat()));
+    for file in ["maps.safetensors", "digits-l-w25-b1.1.onnx", "digits-l-w50-b1.1.onnx"] {
+        assert!(contents(&whole, file) == contents(&killed, file), "{file} differs");
+    }
+}
+
+#[test]
+fn students_and_their_training_say_what_they_lack() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, none) = (folder.path().join("start"), folder.path().join("none"));
+    let said = failure(1, &["students", path(&digits()), "--out", path(&none), "--blocks", "1,2,3"]);
+    assert!(said.contains("2 stages of 1,3 blocks"), "{said}");
+    let said = failure(1, &["students", path(&digits()), "--out", path(&none), "--anchor", "digits-xl"]);
+    assert!(said.contains("digits-s, digits-m, digits-l"), "{said}");
+    assert!(!none.exists());
+    students(&out);
+    let said = failure(1, &["train", path(&out), "--out", path(&none), "--stitch-start", "maps"]);
+    assert!(said.contains("maps.safetensors") && said.contains("--learngene"), "{said}");
+    let said = failure(1, &["train", path(&out), "--out", path(&none), "--learngene", "end", "--teacher", "none"]);
+    assert!(said.contains("needs a teacher"), "{said}");
 }

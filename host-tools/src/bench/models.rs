@@ -184,6 +184,7 @@ fn family(name: &str, shape: [usize; 3], graph: Graph) -> Family {
         calibration: None,
         evaluation: None,
         training: TrainingConfig::default(),
+        teacher: None,
     };
     Family::assemble(config, name.into(), vec![graph]).expect("one anchor without cuts is a family")
 }

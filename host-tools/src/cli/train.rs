@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use stitchkit::family::{FILE_NAME, Family};
+use stitchkit::family::{Cuts, FILE_NAME, Family, find_positions};
 use stitchkit::graph;
+use stitchkit::train::teacher::Teacher;
 use stitchkit::train::{self, Job, Start};
 
 use self::options::Options;
@@ -37,7 +38,9 @@ const NONE: &str = "none";
   stitchkit train models/digits --out better --epochs 10           train everything
   stitchkit export better --out better.stk                         the bundle of the new family
   stitchkit train F --out G --train lora --rank 8                  anchors as they are, low-rank stitches
-  stitchkit train F --out G --sampler shift --teacher none         draws go where they help; labels alone teach")]
+  stitchkit train F --out G --sampler shift --teacher none         draws go where they help; labels alone teach
+  stitchkit train STUDENTS --out POOL --train anchors --learngene all   distil the large network of `stitchkit students`
+  stitchkit train POOL --out FINAL                                 then join its students")]
 pub struct Command {
     /// The family: its folder, or its family.toml.
     family: PathBuf,
@@ -57,15 +60,16 @@ pub struct Command {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     checkpoint_seconds: u64,
     /// Network to learn from: an ONNX file, `largest` for the family's largest anchor as it is before training, or `none`.
-    #[arg(long, value_name = "MODEL.onnx|largest|none", default_value = LARGEST)]
-    teacher: String,
+    /// Default: `[teacher]` of family.toml, `largest` without one.
+    #[arg(long, value_name = "MODEL.onnx|largest|none")]
+    teacher: Option<String>,
     #[command(flatten)]
     options: Options,
 }
 
 impl Command {
     fn has_teacher(&self) -> bool {
-        self.teacher != NONE
+        self.teacher.as_deref() != Some(NONE)
     }
 
     /// Runs the verb.
@@ -74,8 +78,10 @@ impl Command {
         let settings = self.options.settings(&family, self.has_teacher());
         let out = self.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-trained", family.config.name)));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().context("cannot start threads")?;
+        let source = || self.has_teacher().then(|| teacher(&family, self.teacher.as_deref())).transpose();
         if self.dry_run {
-            let plan = pool.install(|| train::plan(&family, &settings, pool.current_num_threads()))?;
+            let source = if settings.learngene.is_some() { source()? } else { None };
+            let plan = pool.install(|| train::plan(&family, &settings, source.as_ref(), pool.current_num_threads()))?;
             return ui.print(&plan, || view::plan(&family.config.name, &plan));
         }
         refuse_source(&family, &out)?;
@@ -84,7 +90,7 @@ impl Command {
             settings,
             out,
             start: if self.resume { Start::Resume } else { Start::New },
-            teacher: self.has_teacher().then(|| teacher(&family, &self.teacher)).transpose()?,
+            teacher: source()?,
             checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
             stop: stop_on_interrupt()?,
         };
@@ -119,9 +125,22 @@ fn refuse_source(family: &Family, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn teacher(family: &Family, name: &str) -> anyhow::Result<graph::Graph> {
-    if name == LARGEST {
-        return family.anchors.last().map(|anchor| anchor.graph.clone()).context("the family has no anchors");
-    }
-    graph::import(Path::new(name)).context("the teacher cannot be used")
+fn teacher(family: &Family, name: Option<&str>) -> anyhow::Result<Teacher> {
+    let (path, cuts) = match (name, &family.config.teacher) {
+        (None, Some(teacher)) => (family.folder.join(&teacher.model), teacher.cuts.clone()),
+        (None | Some(LARGEST), _) => {
+            let largest = family.anchors.last().context("the family has no anchors")?;
+            return Ok(Teacher { graph: largest.graph.clone(), cuts: largest.cuts.clone() });
+        }
+        (Some(name), _) => (PathBuf::from(name), Cuts::Blocks),
+    };
+    let graph = graph::import(&path).context("the teacher cannot be used")?;
+    let found = find_positions(&graph, &cuts, family.config.stitching.space);
+    let cuts = match (found, name) {
+        (Ok(cuts), _) => cuts,
+        // Only the answers of any network matter, unless students are to follow it inside.
+        (Err(_), Some(_)) => Vec::new(),
+        (Err(problems), None) => bail!("the teacher of family.toml: {}", problems.join("; ")),
+    };
+    Ok(Teacher { graph, cuts })
 }

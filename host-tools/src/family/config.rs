@@ -25,6 +25,17 @@ pub struct FamilyConfig {
     pub evaluation: Option<EvaluationConfig>,
     /// How training images may be varied without changing what they show.
     pub training: TrainingConfig,
+    /// The large network that the anchors are students of.
+    pub teacher: Option<TeacherConfig>,
+}
+
+/// `[teacher]`: a network that training learns from and that no bundle holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeacherConfig {
+    /// ONNX file, relative to `family.toml`. Only training opens it.
+    pub model: PathBuf,
+    /// Its positions, as those of an anchor.
+    pub cuts: Cuts,
 }
 
 /// Image size and the map from pixels to the values an anchor takes.

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::config::{
     Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
     Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
-    TrainingConfig,
+    TeacherConfig, TrainingConfig,
 };
 
 /// The only value of `schema` this version reads.
@@ -79,6 +79,7 @@ struct RawFamily {
     calibration: Option<RawCalibration>,
     evaluation: Option<RawEvaluation>,
     training: Option<RawTraining>,
+    teacher: Option<RawTeacher>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +97,14 @@ struct RawInput {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RawAnchor {
     name: Spanned<String>,
+    model: PathBuf,
+    #[serde(default)]
+    cuts: Cuts,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawTeacher {
     model: PathBuf,
     #[serde(default)]
     cuts: Cuts,
@@ -231,6 +240,7 @@ impl Check<'_> {
                 border: section.border,
                 flip: section.flip,
             }),
+            teacher: raw.teacher.map(|section| TeacherConfig { model: section.model, cuts: section.cuts }),
         }
     }
 

@@ -14,7 +14,9 @@ pub struct Grid {
 }
 
 impl Grid {
-    fn of_shape(shape: &[usize]) -> Self {
+    /// The grid of a tensor, as if it were the first stage on it.
+    #[must_use]
+    pub fn of_shape(shape: &[usize]) -> Self {
         Self { extents: shape[..shape.len().saturating_sub(1)].to_vec(), occurrence: 1 }
     }
 

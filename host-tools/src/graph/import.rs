@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Graph;
 pub(super) use draft::drop_dead;
 pub(super) use guard::guarded;
-pub(super) use lower::label;
+pub(crate) use lower::label;
 use source::Source;
 
 mod affine;

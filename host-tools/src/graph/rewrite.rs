@@ -192,7 +192,7 @@ fn store(tensor: &mut TensorProto, place: &Place, values: &[f32]) {
 }
 
 /// The file with every float tensor stored in it as raw data, and read by a single operand.
-fn own_tensors(path: &Path) -> Result<ModelProto, RewriteError> {
+pub(crate) fn own_tensors(path: &Path) -> Result<ModelProto, RewriteError> {
     let broken = |detail: String| RewriteError::Broken { path: path.to_owned(), detail };
     let bytes = std::fs::read(path).map_err(|source| RewriteError::Io { path: path.to_owned(), source })?;
     let mut model = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut bytes.as_slice())).map_err(broken)?;

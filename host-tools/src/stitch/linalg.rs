@@ -198,6 +198,13 @@ impl NormalEquations {
         if norms > 0.0 { shared / norms } else { 0.0 }
     }
 
+    /// Variance of Y, the mean over its columns.
+    #[must_use]
+    pub fn target_variance(&self) -> f64 {
+        let rows = self.gram[self.gram.len() - 1].max(1.0);
+        (0..self.outputs).map(|out| self.spread(out).max(0.0)).sum::<f64>() / (rows * self.outputs.max(1) as f64)
+    }
+
     /// Sets the residuals of a map against these equations.
     fn measure(&self, map: &mut AffineMap) {
         let (mut unexplained, mut spread) = (0.0, 0.0);
@@ -371,6 +378,18 @@ pub fn cholesky_solve(gram: &[f64], right: &[f64], n: usize, m: usize) -> Option
         solution[row * m..(row + 1) * m].iter_mut().for_each(|value| *value /= lower[row * n + row]);
     }
     Some(solution)
+}
+
+/// The pseudo-inverse, `[columns][rows]`, of a matrix of `[rows][columns]`. With `noise` above 0 directions that the matrix
+/// makes small are not blown up: that share of its mean square singular value counts as noise on what is inverted.
+#[must_use]
+pub fn pseudo_inverse(matrix: &[f64], rows: usize, columns: usize, noise: f64) -> Vec<f64> {
+    let row = |index: usize| &matrix[index * columns..(index + 1) * columns];
+    let mut gram: Vec<f64> = (0..rows * rows).map(|index| dot(row(index / rows), row(index % rows))).collect();
+    let ridge = noise * (0..rows).map(|index| gram[index * rows + index]).sum::<f64>() / rows.max(1) as f64;
+    (0..rows).for_each(|index| gram[index * rows + index] += ridge);
+    let solved = cholesky_solve(&gram, matrix, rows, columns);
+    transposed(&solved.unwrap_or_else(|| pseudo_solve(&gram, matrix, rows, columns)), rows, columns)
 }
 
 /// Row `row` minus `factor` times row `other`.
@@ -629,5 +648,21 @@ mod tests {
                 prop_assert!((d - s).abs() < 1e-8);
             }
         }
+    }
+
+    #[test]
+    fn a_pseudo_inverse_undoes_what_can_be_undone() {
+        let wide = [1.0, 2.0, 0.5, -1.0, 0.0, 3.0];
+        let back = pseudo_inverse(&wide, 2, 3, 0.0);
+        for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let product: f64 = (0..3).map(|k| wide[i * 3 + k] * back[k * 2 + j]).sum();
+            assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9, "{i} {j} {product}");
+        }
+        // Of rank 1: the rows are multiples, which no inverse takes apart.
+        let flat = [1.0, 2.0, 2.0, 4.0];
+        let back = pseudo_inverse(&flat, 2, 2, 0.0);
+        let wanted = [1.0, 2.0, 2.0, 4.0].map(|value| value / 25.0);
+        assert!(back.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{back:?}");
+        assert!(pseudo_inverse(&[1e-9], 1, 1, 1e-3)[0] < 1e9);
     }
 }

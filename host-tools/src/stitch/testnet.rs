@@ -69,6 +69,7 @@ fn config(depths: &[usize]) -> FamilyConfig {
         calibration: None,
         evaluation: None,
         training: crate::family::TrainingConfig::default(),
+        teacher: None,
     }
 }
 

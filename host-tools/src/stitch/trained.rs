@@ -48,11 +48,32 @@ pub fn layers(
     noise: f64,
     progress: Progress<'_>,
 ) -> Result<Initialization, StitchError> {
-    let Some((path, mut file)) = file(family)? else {
-        return least_squares(family, space, images, noise, progress);
-    };
+    let found = stored(family, space)?;
+    complete(family, space, found, images, noise, progress)
+}
+
+/// The stitching layers of a space that the family's file has, by id.
+///
+/// # Errors
+/// [`StitchError::Layers`] for a file that cannot be read or has layers of other extents.
+pub fn stored(family: &Family, space: &Space) -> Result<Vec<Option<StitchingLayer>>, StitchError> {
+    let Some((path, mut file)) = file(family)? else { return Ok(vec![None; space.layers.len()]) };
     let found = space.layers.iter().map(|spec| take(&mut file, &key(family, spec.uses[0]), spec));
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(|reason| StitchError::Layers { path, reason })?;
+    found.collect::<Result<Vec<_>, _>>().map_err(|reason| StitchError::Layers { path, reason })
+}
+
+/// Solves the layers of a space that are not known yet by least squares; arguments and units as [`least_squares`].
+///
+/// # Errors
+/// As [`least_squares`].
+pub fn complete(
+    family: &Family,
+    space: &Space,
+    found: Vec<Option<StitchingLayer>>,
+    images: &Dataset,
+    noise: f64,
+    progress: Progress<'_>,
+) -> Result<Initialization, StitchError> {
     let missing: Vec<&LayerSpec> = space.layers.iter().filter(|spec| found[spec.id].is_none()).collect();
     let mut fitted = match missing.is_empty() {
         true => Initialization { layers: Vec::new(), fits: Vec::new() },

@@ -68,6 +68,17 @@ pub fn feature_distance(features: &[f32], wanted: &[f32], length: usize, weight:
     value * weight
 }
 
+/// Adds the square distance of all features from wanted ones, times `weight`.
+pub fn square_distance(features: &[f32], wanted: &[f32], weight: f64, gradient: &mut [f32]) -> f64 {
+    let factor = (2.0 * weight) as f32;
+    let mut value = 0.0;
+    for ((f, w), g) in features.iter().zip(wanted).zip(gradient) {
+        value += f64::from(f - w).powi(2);
+        *g += (f - w) * factor;
+    }
+    value * weight
+}
+
 /// Rows of `logits / temperature` as probabilities.
 #[must_use]
 pub fn softmax(logits: &[f32], classes: usize, temperature: f32) -> Vec<f32> {
@@ -115,6 +126,7 @@ mod tests {
         agrees(|logits, gradient| soft_distillation(logits, &OTHER, 3, 2.0, 0.7, gradient));
         agrees(|logits, gradient| hard_distillation(logits, &OTHER, 3, 0.7, gradient));
         agrees(|logits, gradient| feature_distance(logits, &OTHER, 3, 0.7, gradient));
+        agrees(|logits, gradient| square_distance(logits, &OTHER, 0.7, gradient));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Model {
 #[derive(Debug)]
 pub struct Network {
     /// The compiled graph. Taps: logits, then the result of each stitching layer, then what the classifier reads; the
-    /// latter two only where features are matched.
+    /// latter two only where features are matched. Last what follows a teacher, of anchors alone.
     pub program: Program,
     /// The graph it was compiled from.
     pub path: Path,
@@ -65,8 +65,9 @@ pub enum Taps {
 }
 
 impl Model {
-    /// Compiles the candidates of a space. `layers` are the values stitching layers start from; with `rounding` networks
-    /// compute as the bundle will.
+    /// Compiles the candidates of a space. `layers` are the values stitching layers start from; `followed` lists for each
+    /// anchor the values that follow a teacher where the anchor runs alone; with `rounding` networks compute as the bundle
+    /// will.
     ///
     /// # Errors
     /// [`TrainError`] if an anchor cannot be cut or a network cannot be compiled.
@@ -75,6 +76,7 @@ impl Model {
         space: &Space,
         layers: &[StitchingLayer],
         settings: &Settings,
+        followed: &[Vec<ValueId>],
         writable: Writable<'_>,
         rounding: Option<&Rounding>,
     ) -> Result<Self, TrainError> {
@@ -87,7 +89,11 @@ impl Model {
         let taps = if settings.distillation.features > 0.0 { Taps::Features } else { Taps::Logits };
         for candidate in &space.candidates {
             let rounded = rounding.map_or_else(Vec::new, |rounding| rounding.of_network(candidate.id as usize));
-            model.compile(family, candidate, taps, rounded)?;
+            let followed = match candidate.legs[..] {
+                [leg] => followed.get(leg.anchor).map_or(&[][..], Vec::as_slice),
+                _ => &[],
+            };
+            model.compile(family, candidate, (taps, followed), rounded)?;
         }
         model.is_stitch.resize(model.params.len(), true);
         Ok(model)
@@ -97,7 +103,7 @@ impl Model {
         for (index, anchor) in family.anchors.iter().enumerate() {
             self.params.add_graph(&anchor.graph)?;
             for (node, constant, weights) in constants(&anchor.graph) {
-                let is_trained = trained == Trained::All && writable(index, node, constant);
+                let is_trained = matches!(trained, Trained::All | Trained::Anchors) && writable(index, node, constant);
                 let Some(id) = self.params.find(weights) else { continue };
                 self.params.set_training(id, if is_trained { Training::Trained } else { Training::Frozen });
             }
@@ -174,11 +180,14 @@ impl Model {
         &mut self,
         family: &Family,
         candidate: &Candidate,
-        taps: Taps,
+        (taps, followed): (Taps, &[ValueId]),
         rounded: Vec<(ValueId, Quant)>,
     ) -> Result<(), TrainError> {
         let path = Path::new(family, candidate, &self.layers)?;
-        let options = Options { taps: tapped(&path, taps), fake_quant: rounded, ..Options::default() };
+        let mut taps = tapped(&path, taps);
+        let anchor = &family.anchors[candidate.legs[0].anchor].graph;
+        taps.extend(followed.iter().filter_map(|&value| same_value(anchor, value, &path.graph)));
+        let options = Options { taps, fake_quant: rounded, ..Options::default() };
         let program = Program::compile(&path.graph, &mut self.params, &options)
             .map_err(|source| TrainError::Network { path: candidate.path.clone(), source })?;
         self.networks.push(Network { program, path });
@@ -232,10 +241,12 @@ impl Model {
         }
     }
 
-    /// Learning rate and decay of a parameter at a share of the largest rates.
+    /// Learning rate and decay of a parameter at a share of the largest rates. Parameters that were added later, as maps of
+    /// a teacher's features are, learn as fast as stitching layers.
     #[must_use]
     pub fn rate(&self, id: ParamId, settings: &Settings, share: f64) -> Rate {
-        let largest = if self.is_stitch[id.0] { settings.stitch_rate } else { settings.anchor_rate };
+        let largest =
+            if self.is_stitch.get(id.0).copied().unwrap_or(true) { settings.stitch_rate } else { settings.anchor_rate };
         let decays = self.params.info(id).role == Role::Weights;
         Rate { rate: (largest * share) as f32, decay: if decays { settings.decay as f32 } else { 0.0 } }
     }
@@ -298,6 +309,16 @@ pub fn constants(graph: &Graph) -> impl Iterator<Item = (usize, usize, &Weights)
         let of_node = node.op.constants().into_iter().enumerate();
         of_node.map(move |(constant, weights)| (index, constant, weights))
     })
+}
+
+/// The value of a graph in a copy of it in which nodes may have been dropped.
+fn same_value(graph: &Graph, value: ValueId, copy: &Graph) -> Option<ValueId> {
+    let node = graph.producer(value)?;
+    let is_same = |other: &crate::graph::Node| {
+        (&other.name, &other.tensor, &other.shape, other.op.name())
+            == (&node.name, &node.tensor, &node.shape, node.op.name())
+    };
+    copy.nodes.iter().rposition(is_same).map(|index| ValueId(index + 1))
 }
 
 fn tapped(path: &Path, taps: Taps) -> Vec<ValueId> {

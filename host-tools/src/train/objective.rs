@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use super::engine::Loss;
-use super::loss::{cross_entropy, feature_distance, hard_distillation, soft_distillation};
+use super::learngene::MapTarget;
+use super::loss::{cross_entropy, feature_distance, hard_distillation, soft_distillation, square_distance};
 use super::settings::{Distillation, TeacherLabels};
 use crate::graph::Batch;
 
-/// The loss of one network on one batch. Taps: logits, then features in the order of `features`.
+/// The loss of one network on one batch. Taps: logits, then features in the order of `features`,
+/// then those of `maps`.
 #[derive(Debug)]
 pub struct Objective<'a> {
     /// `[images][classes]` distributions.
@@ -18,6 +20,8 @@ pub struct Objective<'a> {
     pub teacher: Option<&'a Batch>,
     /// Features the network should have.
     pub features: &'a [Batch],
+    /// What the teacher's features become by learned maps, which the network's should be.
+    pub maps: &'a [MapTarget],
     /// How they are weighed.
     pub distillation: Distillation,
     /// Weight of an image, one over the images of the step.
@@ -43,7 +47,12 @@ impl Loss for Objective<'_> {
                 TeacherLabels::Hard => hard_distillation(taps[0], &teacher, self.classes, weight, &mut seeds[0]),
             };
         }
-        let count = self.features.len().max(1) as f64;
+        let (count, follows) = (self.features.len().max(1) as f64, 1 + self.features.len());
+        for ((target, tap), seed) in self.maps.iter().zip(&taps[follows..]).zip(&mut seeds[follows..]) {
+            target.saw(&samples, tap);
+            let wanted = rows(&target.wanted.data, target.wanted.elements());
+            loss += square_distance(tap, &wanted, target.weight, seed);
+        }
         for ((wanted, tap), seed) in self.features.iter().zip(&taps[1..]).zip(&mut seeds[1..]) {
             let length = wanted.elements();
             loss +=

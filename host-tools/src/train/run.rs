@@ -4,26 +4,26 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::augment::{self, TrainingBatch};
+use super::augment::TrainingBatch;
 use super::checkpoint::{self, State};
 use super::engine::{Grads, Workspace};
+use super::learngene::{FeatureMaps, MapTarget};
 use super::log::{self, Event, LoggedNetwork, RunLog};
-use super::model::{Model, constants};
+use super::model::Model;
 use super::objective::Objective;
 use super::optimizer::{Moments, clipping, cosine};
-use super::random::{Purpose, Random, epoch_order};
+use super::random::{Purpose, Random};
 use super::rounding::Rounding;
-use super::sampler::Sampler;
-use super::settings::{Quantized, Settings, Trained};
-use super::teacher::{FeatureTargets, Frozen, teacher};
+use super::settings::{Quantized, Settings, StitchStart, Trained};
+use super::setup::Setup;
+use super::teacher::{FeatureTargets, Frozen, Teacher, teacher};
 use super::{TrainError, output};
 use crate::compile::{ExportOptions, compile_calibrated};
 use crate::export;
 use crate::family::{Dataset, Family};
 use crate::files;
-use crate::graph::rewrite::Rewriter;
-use crate::graph::{Batch, Graph, Op};
-use crate::stitch::{LayerSpec, Space, StitchingLayer, evaluate, space, trained};
+use crate::graph::{Batch, Op};
+use crate::stitch::{LayerSpec, evaluate};
 use crate::study::int8_correct;
 
 /// Whether a run begins or goes on.
@@ -46,8 +46,8 @@ pub struct Job<'a> {
     pub out: PathBuf,
     /// Begin or go on.
     pub start: Start,
-    /// Network whose logits are learned from.
-    pub teacher: Option<Graph>,
+    /// Network to learn from.
+    pub teacher: Option<Teacher>,
     /// Longest time between two checkpoints.
     pub checkpoint_every: Duration,
     /// Once true, the run writes a checkpoint after its current step and ends with [`TrainError::Stopped`].
@@ -132,18 +132,6 @@ pub struct Outcome {
     pub steps: u64,
 }
 
-/// What a run works with and does not change.
-struct Setup<'a> {
-    family: &'a Family,
-    settings: &'a Settings,
-    space: Space,
-    rewriters: Vec<Rewriter>,
-    training: Dataset,
-    held_out: Dataset,
-    classes: usize,
-    epoch_steps: u64,
-}
-
 /// What a run changes.
 struct Runner<'a> {
     setup: &'a Setup<'a>,
@@ -153,87 +141,24 @@ struct Runner<'a> {
     state: State,
     moments: Vec<Moments>,
     teacher: Option<Frozen>,
+    maps: Option<FeatureMaps>,
     features: Option<FeatureTargets>,
     workspace: Workspace,
     grads: Grads,
 }
 
-impl<'a> Setup<'a> {
-    fn new(family: &'a Family, settings: &'a Settings) -> Result<Self, TrainError> {
-        let space = space::enumerate(family)?;
-        let rewriters =
-            family.anchors.iter().map(|anchor| Rewriter::read(&anchor.path)).collect::<Result<Vec<_>, _>>()?;
-        let training = family.learning_images()?;
-        let mut held_out = family.training_images()?.search;
-        let kept = held_out.len().min(settings.validation_images.max(1));
-        held_out.labels.truncate(kept);
-        held_out.images.truncate(kept * family.config.input.pixels());
-        let classes = family.anchors[0].graph.elements(family.anchors[0].graph.output);
-        let epoch_steps = (training.len() / settings.batch).max(1) as u64;
-        Ok(Self { family, settings, space, rewriters, training, held_out, classes, epoch_steps })
-    }
-
-    fn steps(&self) -> u64 {
-        self.epoch_steps * u64::from(self.settings.epochs)
-    }
-
-    fn model(&self, layers: &[StitchingLayer], rounding: Option<&Rounding>) -> Result<Model, TrainError> {
-        let writable = |anchor: usize, node, constant| self.rewriters[anchor].is_writable(node, constant);
-        Model::new(self.family, &self.space, layers, self.settings, &writable, rounding)
-    }
-
-    fn sampler(&self) -> Sampler {
-        let sampler = Sampler::new(&self.space.candidates, self.settings.sampler);
-        if self.settings.trained == Trained::All { sampler } else { sampler.without_anchors() }
-    }
-
-    fn networks(&self) -> Vec<LoggedNetwork> {
-        let logged = |candidate: &crate::stitch::Candidate| LoggedNetwork {
-            id: candidate.id,
-            path: candidate.path.clone(),
-            macs: candidate.macs,
-            is_anchor: candidate.layers.is_empty(),
-        };
-        self.space.candidates.iter().map(logged).collect()
-    }
-
-    /// The batch of one draw of a step: its part of the step's images.
-    fn batch(&self, step: u64, draw: usize) -> TrainingBatch {
-        let (settings, epoch) = (self.settings, step / self.epoch_steps);
-        let order = epoch_order(self.training.len(), settings.seed, epoch);
-        let start = (step % self.epoch_steps) as usize * settings.batch;
-        let images = &order[start..(start + settings.batch).min(order.len())];
-        let part = images.len().div_ceil(settings.draws);
-        let chosen = images.chunks(part.max(1)).nth(draw).unwrap_or_default();
-        let number = step * settings.draws as u64 + draw as u64;
-        let input = &self.family.config.input;
-        augment::batch(&self.training, chosen, self.classes, input, &settings.augmentation, settings.seed, number)
-    }
-
-    /// Constants of anchors that cannot be written back.
-    fn unwritable(&self) -> Vec<String> {
-        let of_anchor = |(anchor, rewriter): (&crate::family::Anchor, &Rewriter)| {
-            let lost = constants(&anchor.graph).filter(|(node, constant, weights)| {
-                !rewriter.is_writable(*node, *constant)
-                    && (!weights.origin.is_absent || weights.origin.has_norm)
-                    && weights.len() > 1
-            });
-            let name = |node: usize| format!("{}: `{}`", anchor.name, anchor.graph.nodes[node].name);
-            let mut names: Vec<String> = lost.map(|(node, ..)| name(node)).collect();
-            names.dedup();
-            names
-        };
-        self.family.anchors.iter().zip(&self.rewriters).flat_map(of_anchor).collect()
-    }
-}
-
-/// What a run would do; nothing is trained or written.
+/// What a run would do; nothing is trained or written. The teacher matters where students follow it inside.
 ///
 /// # Errors
 /// [`TrainError`] for everything that would keep the run from starting.
-pub fn plan(family: &Family, settings: &Settings, threads: usize) -> Result<Plan, TrainError> {
-    check(settings)?;
-    let setup = Setup::new(family, settings)?;
+pub fn plan(
+    family: &Family,
+    settings: &Settings,
+    teacher: Option<&Teacher>,
+    threads: usize,
+) -> Result<Plan, TrainError> {
+    check(settings, teacher)?;
+    let setup = Setup::new(family, settings, teacher)?;
     let model = setup.model(&setup.space.layers.iter().map(LayerSpec::zeros).collect::<Vec<_>>(), None)?;
     let shares = setup.sampler().probabilities();
     let size = |trained: bool| {
@@ -242,7 +167,7 @@ pub fn plan(family: &Family, settings: &Settings, threads: usize) -> Result<Plan
         };
         model.params.ids().filter(is).map(|id| model.params.values(id).len()).sum::<usize>()
     };
-    let (trained, frozen) = (size(true), size(false));
+    let (trained, frozen) = (size(true) + setup.map_parameters(teacher), size(false));
     let batch = settings.batch.div_ceil(settings.draws);
     let step = model.networks.iter().map(|network| network.program.step_bytes(batch, threads)).max().unwrap_or(0);
     Ok(Plan {
@@ -268,7 +193,7 @@ pub fn plan(family: &Family, settings: &Settings, threads: usize) -> Result<Plan
 /// # Errors
 /// [`TrainError`]; what was done up to the last checkpoint is kept.
 pub fn train(job: &Job<'_>, watch: &dyn Watch) -> Result<Outcome, TrainError> {
-    check(&job.settings)?;
+    check(&job.settings, job.teacher.as_ref())?;
     let io = |source| TrainError::Write { path: job.out.clone(), source };
     std::fs::create_dir_all(&job.out).map_err(io)?;
     let _lock = files::lock(&job.out).map_err(io)?.ok_or_else(|| TrainError::Locked { path: job.out.clone() })?;
@@ -277,22 +202,31 @@ pub fn train(job: &Job<'_>, watch: &dyn Watch) -> Result<Outcome, TrainError> {
     if let (Start::New, Some((state, _))) = (job.start, &found) {
         return Err(TrainError::Occupied { path: job.out.clone(), step: state.step });
     }
-    let setup = Setup::new(job.family, &job.settings)?;
+    let setup = Setup::new(job.family, &job.settings, job.teacher.as_ref())?;
     let mut runner = Runner::start(&setup, job, watch)?;
     let log = match found {
         Some(found) => runner.go_on(job, found)?,
         None => runner.begin(job, watch)?,
     };
     runner.steps(job, &log, watch)?;
-    let rounding = runner.rounding.as_ref();
-    output::write(job.family, &setup.rewriters, &runner.model, rounding, job.settings.biases, &job.out)?;
+    let result = output::TrainedFamily {
+        family: job.family,
+        rewriters: &setup.rewriters,
+        model: &runner.model,
+        rounding: runner.rounding.as_ref(),
+        maps: runner.maps.as_ref(),
+        settings: &job.settings,
+    };
+    result.write(&job.out)?;
     log.add(&Event::Finish { step: runner.state.step }).map_err(io)?;
     Ok(runner.outcome())
 }
 
 /// Everything that is wrong with settings, at once.
-fn check(settings: &Settings) -> Result<(), TrainError> {
+fn check(settings: &Settings, teacher: Option<&Teacher>) -> Result<(), TrainError> {
     let share = |value: f64| (0.0..=1.0).contains(&value);
+    let follows = settings.learngene.is_some();
+    let alone = settings.trained == Trained::Anchors;
     let rules = [
         (settings.epochs > 0, "--epochs must be at least 1"),
         (settings.draws > 0, "--draws must be at least 1"),
@@ -306,6 +240,23 @@ fn check(settings: &Settings) -> Result<(), TrainError> {
         (settings.distillation.features >= 0.0, "--match-features must not be negative"),
         ((0.0..1.0).contains(&settings.augmentation.label_smoothing), "--label-smoothing must be from 0 to below 1"),
         (settings.augmentation.mixup >= 0.0, "--mixup must not be negative"),
+        (settings.learngene.is_none_or(|learngene| learngene.weight >= 0.0), "--map-weight must not be negative"),
+        (
+            !follows || teacher.is_some(),
+            "--learngene needs a teacher: `[teacher]` in family.toml, or --teacher MODEL.onnx",
+        ),
+        (
+            !follows || matches!(settings.trained, Trained::All | Trained::Anchors),
+            "--learngene trains anchors: --train all or anchors",
+        ),
+        (
+            !alone || settings.quantized == Quantized::Float,
+            "--qat rounds whole families; train the stitches first, then --qat",
+        ),
+        (
+            !alone || settings.stitch_start == StitchStart::LeastSquares,
+            "--train anchors has no stitching layers; give --stitch-start to the run that trains all",
+        ),
         (settings.trained != Trained::Lora || settings.rank > 0, "--train lora needs a --rank of at least 1"),
     ];
     let wrong: Vec<String> = rules.iter().filter(|(holds, _)| !holds).map(|(_, text)| (*text).to_owned()).collect();
@@ -328,10 +279,7 @@ fn refused(job: &Job<'_>, reason: String) -> TrainError {
 impl<'a> Runner<'a> {
     fn start(setup: &'a Setup<'a>, job: &Job<'_>, watch: &dyn Watch) -> Result<Self, TrainError> {
         let images = setup.family.training_images()?.calibration;
-        let fitted =
-            trained::layers(setup.family, &setup.space, &images, setup.settings.stitch_noise, &|done, all| {
-                watch.stage("fitting stitches", done, all);
-            })?;
+        let fitted = setup.start_layers(&images, &|done, all| watch.stage("fitting stitches", done, all))?;
         let rounding = match setup.settings.quantized {
             Quantized::Float => None,
             Quantized::Activations => {
@@ -340,11 +288,18 @@ impl<'a> Runner<'a> {
                 Some(Rounding::new(setup.family, &setup.space.candidates, &fitted.layers, &images)?)
             }
         };
-        let model = setup.model(&fitted.layers, rounding.as_ref())?;
+        let mut model = setup.model(&fitted.layers, rounding.as_ref())?;
         let networks = setup.space.candidates.iter().map(|candidate| candidate.path.clone()).collect();
         let sampler = setup.sampler();
         let state = State::new(setup.settings.clone(), networks, sampler, vec![0.0; setup.space.candidates.len()]);
-        let teacher = job.teacher.as_ref().map(|graph| teacher(setup.family, graph)).transpose()?;
+        let follows = setup.settings.learngene.is_some();
+        let alone = job.teacher.as_ref().filter(|_| !follows);
+        let teacher = alone.map(|source| teacher(setup.family, &source.graph, &[])).transpose()?;
+        let maps = job.teacher.as_ref().filter(|_| follows).map(|source| {
+            let (noise, params) = (setup.settings.stitch_noise, &mut model.params);
+            FeatureMaps::new(setup.family, source, &setup.positions, &images, noise, params)
+        });
+        let maps = maps.transpose()?;
         let features = match setup.settings.distillation.features > 0.0 {
             true => Some(FeatureTargets::new(setup.family, &setup.space.candidates)?),
             false => None,
@@ -352,7 +307,8 @@ impl<'a> Runner<'a> {
         let grads = Grads::new(&model.params);
         let moments = vec![Moments::default(); model.params.len()];
         let workspace = Workspace::new();
-        Ok(Self { setup, model, rounding, calibration: images, state, moments, teacher, features, workspace, grads })
+        let calibration = images;
+        Ok(Self { setup, model, rounding, calibration, state, moments, teacher, maps, features, workspace, grads })
     }
 
     /// Validates least squares and begins the log.
@@ -473,26 +429,40 @@ impl<'a> Runner<'a> {
         let (setup, settings) = (self.setup, self.setup.settings);
         let number = self.state.step * settings.draws as u64 + draw as u64;
         let drawn = self.state.sampler.draw(&mut Random::new(settings.seed, Purpose::Draw, number));
-        let TrainingBatch { images, targets } = setup.batch(self.state.step, draw);
+        let TrainingBatch { images, targets: labels } = setup.batch(self.state.step, draw);
         if images.n == 0 {
             return Ok(0);
         }
         let candidate = &setup.space.candidates[drawn];
-        let teacher: Option<Batch> = self.teacher.as_mut().map(|teacher| teacher.answer(&images).swap_remove(0));
+        let answers: Option<Vec<Batch>> = match &mut self.maps {
+            Some(maps) => Some(maps.answer(&images)),
+            None => self.teacher.as_mut().map(|teacher| teacher.answer(&images)),
+        };
+        let weight = 1.0 / settings.batch.min(setup.training.len()) as f64;
+        let student = self.maps.as_ref().zip(answers.as_deref()).filter(|_| candidate.legs.len() == 1);
+        let targets: Vec<MapTarget> = student.map_or_else(Vec::new, |(maps, answers)| {
+            let share = settings.distillation.share * settings.learngene.map_or(0.0, |learngene| learngene.weight);
+            maps.targets(candidate.legs[0].anchor, answers, share * weight, &self.model.params, &mut self.workspace)
+        });
         let features = self.features.as_mut().map(|targets| targets.of(setup.family, candidate, &images));
         let objective = Objective {
-            targets: &targets,
+            targets: &labels,
             classes: setup.classes,
-            teacher: teacher.as_ref(),
+            teacher: answers.as_ref().and_then(|answers| answers.first()),
             features: features.as_deref().unwrap_or_default(),
+            maps: &targets,
             distillation: settings.distillation,
-            weight: 1.0 / settings.batch.min(setup.training.len()) as f64,
+            weight,
         };
         let program = &self.model.networks[drawn].program;
         let loss = program.step(&self.model.params, &images, &objective, &mut self.workspace, &mut self.grads);
-        let loss = loss / (objective.weight * images.n as f64);
+        let loss = loss / (weight * images.n as f64);
         if !loss.is_finite() {
             return Err(TrainError::Diverged { step: self.state.step, path: candidate.path.clone(), loss });
+        }
+        if let Some((maps, answers)) = student {
+            let (params, workspace) = (&self.model.params, &mut self.workspace);
+            maps.step(candidate.legs[0].anchor, answers, targets, params, workspace, &mut self.grads);
         }
         self.state.sums.losses[drawn] += loss;
         self.state.sums.draws[drawn] += 1;

@@ -12,6 +12,8 @@ use super::sampler::{DropRule, SamplerSettings};
 pub enum Trained {
     /// Anchors and stitching layers.
     All,
+    /// Anchors alone: no stitch is drawn, and stitching layers start anew from the trained anchors afterwards.
+    Anchors,
     /// Stitching layers; anchors stay as they are.
     Stitches,
     /// Low-rank updates and biases of stitching layers (LoSA); anchors and least-squares weights stay as they are.
@@ -63,6 +65,40 @@ pub enum Quantized {
     Activations,
 }
 
+/// Where students follow the teacher inside. Blocks are matched by their share of the depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// After the last block.
+    End,
+    /// After a third, two thirds and all of the blocks.
+    Thirds,
+    /// At every cut.
+    All,
+}
+
+/// Following the teacher inside, by affine maps of its features that are learned with the students (Learngene Pool).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Learngene {
+    /// Where.
+    pub positions: Positions,
+    /// Weight of the distance of features beside that of logits.
+    pub weight: f64,
+}
+
+/// What stitching layers start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum StitchStart {
+    /// Least squares, or the layers that the family names.
+    #[default]
+    LeastSquares,
+    /// The learned maps of both ends: back to the teacher's features, then on to those of the entered student.
+    Maps,
+    /// The learned map of the student that is left, transposed, where the entered one is as wide as the teacher.
+    Transposed,
+}
+
 /// All settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -102,6 +138,12 @@ pub struct Settings {
     pub biases: StitchBiases,
     /// Learning from a teacher.
     pub distillation: Distillation,
+    /// Following the teacher inside; only students on their own do.
+    #[serde(default)]
+    pub learngene: Option<Learngene>,
+    /// What stitching layers start from.
+    #[serde(default)]
+    pub stitch_start: StitchStart,
     /// Rounding in training.
     pub quantized: Quantized,
     /// Noise that least-squares stitching layers must bear, see [`crate::stitch::init::least_squares`].

@@ -3,9 +3,18 @@
 use super::TrainError;
 use super::engine::{Options, Params, Program, Workspace};
 use super::paths::ends;
-use crate::family::Family;
+use crate::family::{Cut, Family};
 use crate::graph::{Batch, Graph, ValueId};
 use crate::stitch::Candidate;
+
+/// The network to learn from.
+#[derive(Debug, Clone)]
+pub struct Teacher {
+    /// The network, weights loaded.
+    pub graph: Graph,
+    /// Its positions, from front to end; empty if only its answers are learned.
+    pub cuts: Vec<Cut>,
+}
 
 /// A network that answers and is not trained.
 #[derive(Debug)]
@@ -33,11 +42,11 @@ impl Frozen {
     }
 }
 
-/// A teacher of logits.
+/// A teacher of logits that also yields the given values.
 ///
 /// # Errors
 /// [`TrainError::Teacher`] when it does not take the family's images or does not give its classes.
-pub fn teacher(family: &Family, graph: &Graph) -> Result<Frozen, TrainError> {
+pub fn teacher(family: &Family, graph: &Graph, values: &[ValueId]) -> Result<Frozen, TrainError> {
     let (anchor, wrong) =
         (&family.anchors[0].graph, |reason: String| TrainError::Teacher { name: graph.name.clone(), reason });
     if graph.input_shape != anchor.input_shape {
@@ -50,7 +59,7 @@ pub fn teacher(family: &Family, graph: &Graph) -> Result<Frozen, TrainError> {
     if classes != wanted {
         return Err(wrong(format!("it gives {classes} outputs, the family has {wanted}")));
     }
-    Frozen::new(graph, vec![ends(graph).0])
+    Frozen::new(graph, [&[ends(graph).0], values].concat())
 }
 
 /// What the anchors themselves have where a network has stitched features: at the entry of each later leg, and before the

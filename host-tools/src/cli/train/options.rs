@@ -4,7 +4,9 @@ use stitchkit::family::Family;
 use stitchkit::train::augment::{Augmentation, Flip};
 use stitchkit::train::optimizer::Method;
 use stitchkit::train::sampler::{DropRule, Rule, SamplerSettings};
-use stitchkit::train::settings::{Distillation, Quantized, Settings, StitchBiases, TeacherLabels, Trained};
+use stitchkit::train::settings::{
+    Distillation, Learngene, Positions, Quantized, Settings, StitchBiases, StitchStart, TeacherLabels, Trained,
+};
 
 /// Rank of low-rank updates when none is given.
 const DEFAULT_RANK: usize = 8;
@@ -96,6 +98,19 @@ pub struct Options {
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, help_heading = "Distillation")]
     match_features: f64,
 
+    /// Let every student (an anchor drawn alone) follow the teacher inside as well, by affine maps of the teacher's features
+    /// that are learned with it: at its last block, after each third of its blocks, or at all cuts. Where blocks have
+    /// attention, what that gives is followed too. The maps are written to maps.safetensors.
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = "Distillation")]
+    learngene: Option<Positions>,
+    /// Weight of the distance of features beside that of the answers, which has 1; both are within --teacher-share.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.3, help_heading = "Distillation")]
+    map_weight: f64,
+    /// What stitching layers start from: least squares (or the family's own trained layers), or the maps that --learngene
+    /// wrote into the family's folder, by their pseudo-inverse or, as in the paper, transposed.
+    #[arg(long, value_enum, value_name = "RULE", default_value = "least-squares", help_heading = "Learning")]
+    stitch_start: StitchStart,
+
     /// Round activations and weights in training as the bundle will, and validate the int8 plans. Best on a family that was
     /// trained in float before; `export` takes exactly the ranges trained with.
     #[arg(long)]
@@ -147,6 +162,8 @@ impl Options {
                 temperature: self.temperature,
                 features: self.match_features,
             },
+            learngene: self.learngene.map(|positions| Learngene { positions, weight: self.map_weight }),
+            stitch_start: self.stitch_start,
             quantized: if self.qat { Quantized::Activations } else { Quantized::Float },
             stitch_noise: self.stitch_noise,
             validation_images: self.validation_images,

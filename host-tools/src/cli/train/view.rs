@@ -63,13 +63,12 @@ impl Watch for View<'_> {
     fn validation(&self, epoch: u32, before: &[f64], now: &[f64]) {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let anchors: Vec<String> = now[..self.anchors].iter().map(|&accuracy| percent(accuracy)).collect();
-        let line = format!(
-            "{}: anchors {}; stitches {} on average, {} before",
-            if epoch == 0 { "start".to_owned() } else { format!("epoch {epoch}") },
-            anchors.join(", "),
-            percent(mean(&now[self.anchors..])),
-            percent(mean(&before[self.anchors..])),
-        );
+        let when = if epoch == 0 { "start".to_owned() } else { format!("epoch {epoch}") };
+        let mut line = format!("{when}: anchors {}", anchors.join(", "));
+        let (now, before) = (&now[self.anchors..], &before[self.anchors..]);
+        if !now.is_empty() {
+            let _ = write!(line, "; stitches {} on average, {} before", percent(mean(now)), percent(mean(before)));
+        }
         match self.bar.lock().as_deref() {
             Ok(Some(bar)) => bar.suspend(|| self.ui.note(line)),
             _ => self.ui.note(line),

@@ -51,7 +51,7 @@ target_dir_of() { case $1 in mps3-an547) echo "$CARGO_TARGET_DIR/$1" ;; *) echo 
 # program_of BOARD BIN: where a program lies after its build.
 program_of() { echo "$(target_dir_of "$1")/$(target_of "$1")/release/$2"; }
 
-flash_bytes_of() { case $1 in microbit) echo 262144 ;; mps3-an547) echo 524288 ;; netduinoplus2) echo 1048576 ;; *) echo 4194304 ;; esac; }
+flash_bytes_of() { case $1 in microbit) echo 262144 ;; mps3-an547) echo 2097152 ;; netduinoplus2) echo 1048576 ;; *) echo 4194304 ;; esac; }
 
 # build BOARD BIN [CARGO ARGUMENTS]
 build() {

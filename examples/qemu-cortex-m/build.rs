@@ -10,6 +10,8 @@ struct Board {
     name: &'static str,
     flash: (u32, u32),
     ram: (u32, u32),
+    /// Memory for the bundle, where it is not the rest of `flash`.
+    bundle: Option<(u32, u32)>,
     /// Frequency of the core clock that QEMU gives SysTick.
     clock_hz: u32,
     /// Memory kept for the stack.
@@ -26,6 +28,7 @@ const BOARDS: [Board; 7] = [
         name: "netduinoplus2",
         flash: (0x0800_0000, 1024 * KB),
         ram: (0x2000_0000, 128 * KB),
+        bundle: None,
         clock_hz: 168_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -34,6 +37,7 @@ const BOARDS: [Board; 7] = [
         name: "mps2-an386",
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
+        bundle: None,
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -43,6 +47,7 @@ const BOARDS: [Board; 7] = [
         name: "mps2-an385",
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
+        bundle: None,
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7m-", "thumbv6m"],
@@ -51,6 +56,7 @@ const BOARDS: [Board; 7] = [
         name: "mps2-an500",
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
+        bundle: None,
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -60,15 +66,17 @@ const BOARDS: [Board; 7] = [
         name: "mps2-an505",
         flash: (0x1000_0000, 4096 * KB),
         ram: (0x3800_0000, 2048 * KB),
+        bundle: None,
         clock_hz: 20_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv8m.main"],
     },
     Board {
-        // Code and bundle in the secure alias of the instruction memory, data in that of the data memory.
+        // Code in the secure alias of the instruction memory, data in that of the data memory, the bundle in that of the SRAM.
         name: "mps3-an547",
         flash: (0x1000_0000, 512 * KB),
         ram: (0x3000_0000, 512 * KB),
+        bundle: Some((0x1100_0000, 2048 * KB)),
         clock_hz: 32_000_000,
         stack_bytes: 8 * KB,
         targets: &["thumbv8m.main"],
@@ -78,6 +86,7 @@ const BOARDS: [Board; 7] = [
         name: "microbit",
         flash: (0, 256 * KB),
         ram: (0x2000_0000, 16 * KB),
+        bundle: None,
         clock_hz: 16_000_000,
         stack_bytes: 4 * KB,
         targets: &["thumbv6m"],
@@ -117,9 +126,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The bundle gets a section of its own, so that code size can be told from model size.
 fn memory_map(board: &Board) -> String {
+    let (own, region) = match board.bundle {
+        Some((start, len)) => (format!("  FLASH_BUNDLE : ORIGIN = {start:#x}, LENGTH = {len}\n"), "FLASH_BUNDLE"),
+        None => (String::new(), "FLASH"),
+    };
     format!(
-        "MEMORY {{\n  FLASH : ORIGIN = {:#x}, LENGTH = {}\n  RAM : ORIGIN = {:#x}, LENGTH = {}\n}}\n\
-         SECTIONS {{\n  .bundle : ALIGN(16) {{ KEEP(*(.bundle)); }} > FLASH\n}} INSERT AFTER .rodata;\n",
+        "MEMORY {{\n  FLASH : ORIGIN = {:#x}, LENGTH = {}\n  RAM : ORIGIN = {:#x}, LENGTH = {}\n{own}}}\n\
+         SECTIONS {{\n  .bundle : ALIGN(16) {{ KEEP(*(.bundle)); }} > {region}\n}} INSERT AFTER .rodata;\n",
         board.flash.0, board.flash.1, board.ram.0, board.ram.1
     )
 }
@@ -131,6 +144,8 @@ fn constants(board: &Board) -> Result<String, std::fmt::Error> {
     writeln!(text, "/// Bytes of memory kept for the stack.\npub const STACK_BYTES: usize = {};", board.stack_bytes)?;
     writeln!(text, "/// First address of flash.\npub const FLASH_START: usize = {:#x};", board.flash.0)?;
     writeln!(text, "/// Bytes of flash on the board.\npub const FLASH_BYTES: usize = {};", board.flash.1)?;
+    let own = board.bundle.map_or("None".to_owned(), |(_, len)| format!("Some({len})"));
+    writeln!(text, "/// Bytes that are the bundle's alone.\npub const BUNDLE_BYTES: Option<usize> = {own};")?;
     writeln!(text, "/// Bytes of memory on the board.\npub const RAM_BYTES: usize = {};", board.ram.1)?;
     Ok(text)
 }

@@ -89,6 +89,9 @@ impl Memory {
 /// Bytes of flash that the program leaves to a bundle, if it holds one of `bundle_bytes` now.
 #[must_use]
 pub fn free_flash_bytes(bundle_bytes: usize) -> usize {
+    if let Some(own) = crate::BUNDLE_BYTES {
+        return own;
+    }
     let data_bytes = (&raw const __edata) as usize - (&raw const __sdata) as usize;
     let program_bytes = (&raw const __sidata) as usize + data_bytes - crate::FLASH_START;
     crate::FLASH_BYTES.saturating_sub(program_bytes.saturating_sub(bundle_bytes))

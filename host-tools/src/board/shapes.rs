@@ -8,24 +8,63 @@ use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, PlanParts, write
 use stitchkit_runtime::bundle::{BundleError, ChannelTables, InPlace, Op, Placement, Quant, Step};
 use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
 
-/// Elements of the bundle's input; every block gives them another shape.
-const INPUT: u16 = 1536;
+/// How large steps may be.
+struct Sizes {
+    /// Elements of the bundle's input; every block gives them another shape.
+    input: u16,
+    /// Weights that a step may use.
+    weights: usize,
+    /// Most elements that a step puts out.
+    outputs: usize,
+    /// Most bytes of output and scratch of a step. A value made of the input lies behind them, which may then lie over the input.
+    bytes: usize,
+    /// Most multiply-accumulates of a step.
+    macs: u64,
+    /// The input's rows and columns; the rest are channels.
+    grids: &'static [(u16, u16)],
+    /// Rows and columns of the input, and what is made of it.
+    made: &'static [(u16, u16, Made)],
+}
+
+/// For a Cortex-M0 with 16 KB of memory; scalar boards finish in seconds.
+const SMALL: Sizes = Sizes {
+    input: 1536,
+    weights: 56 << 10,
+    outputs: 3072,
+    bytes: 8192,
+    macs: 1_000_000,
+    grids: &[(48, 32), (32, 16), (16, 16), (16, 8), (8, 8), (8, 6), (4, 8), (4, 4), (2, 2), (3, 1), (1, 1)],
+    made: &MADE,
+};
+
+/// For boards with an operating system, whose time for steps of the size that products have does not follow from small ones.
+const LARGE: Sizes = Sizes {
+    input: 24_576,
+    weights: 512 << 10,
+    outputs: 49_152,
+    bytes: 65_536,
+    macs: 6_000_000,
+    grids: &[(96, 64), (48, 32), (32, 32), (32, 16), (16, 16), (8, 8)],
+    made: &[
+        (32, 32, Made::Conv(1, 3)),
+        (32, 32, Made::Conv(1, 8)),
+        (32, 32, Made::Conv(1, 16)),
+        (32, 32, Made::Conv(1, 20)),
+        (32, 32, Made::Conv(1, 32)),
+        (32, 24, Made::Conv(1, 16)),
+        (24, 16, Made::Conv(1, 40)),
+        (16, 16, Made::Conv(1, 24)),
+        (16, 16, Made::Conv(1, 32)),
+        (16, 16, Made::Conv(1, 48)),
+        (16, 16, Made::Conv(1, 64)),
+        (8, 8, Made::Conv(1, 64)),
+        (8, 8, Made::Conv(1, 96)),
+        (16, 16, Made::Conv(1, 7)),
+    ],
+};
+
 /// Elements of every plan's output.
 const OUTPUT: u16 = 4;
-/// Weights that a step may use.
-const WEIGHTS: usize = 56 << 10;
-/// Most elements that a step puts out.
-const MOST_OUTPUTS: usize = 3072;
-/// Most bytes of output and scratch of a step.
-const MOST_BYTES: usize = 8192;
-/// Where a value made of the input lies: behind outputs and scratch, which may then lie over the input.
-const MADE_AT: u32 = MOST_BYTES as u32;
-/// Most multiply-accumulates of a step, so that scalar boards finish in seconds.
-const MOST_MACS: u64 = 1_000_000;
-
-/// The input's rows and columns; the rest are channels.
-const GRIDS: [(u16, u16); 11] =
-    [(48, 32), (32, 16), (16, 16), (16, 8), (8, 8), (8, 6), (4, 8), (4, 4), (2, 2), (3, 1), (1, 1)];
 
 /// What a first step makes of the input.
 #[derive(Clone, Copy)]
@@ -36,7 +75,7 @@ enum Made {
     Squeeze,
 }
 
-/// Rows and columns of the input, and what is made of it.
+/// Values made for [`SMALL`].
 const MADE: [(u16, u16, Made); 22] = [
     (16, 16, Made::Conv(1, 1)),
     (16, 16, Made::Conv(1, 3)),
@@ -70,12 +109,24 @@ const SUM: Add = Add { a_multiplier: 1 << 14, b_multiplier: 1 << 14, offset: 1 <
 /// # Errors
 /// None in practice; [`BundleError`] if the writer refuses the parts.
 pub fn bundle() -> Result<Vec<u8>, BundleError> {
-    let mut parts = empty();
-    let whole = GRIDS.map(|(h, w)| (h, w, None));
-    for (h, w, made) in whole.into_iter().chain(MADE.map(|(h, w, made)| (h, w, Some(made)))) {
-        let input = Shape::new(h, w, INPUT / (h * w));
-        let steps = steps(input, made);
-        let plan = plan(&parts, input, made, &steps);
+    of_sizes(&SMALL)
+}
+
+/// The bytes of a bundle with steps as large as those of products: half a megabyte, and 128 KB of arena.
+///
+/// # Errors
+/// As [`bundle`].
+pub fn large_bundle() -> Result<Vec<u8>, BundleError> {
+    of_sizes(&LARGE)
+}
+
+fn of_sizes(sizes: &'static Sizes) -> Result<Vec<u8>, BundleError> {
+    let mut parts = empty(sizes);
+    let whole = sizes.grids.iter().map(|&(h, w)| (h, w, None));
+    for (h, w, made) in whole.chain(sizes.made.iter().map(|&(h, w, made)| (h, w, Some(made)))) {
+        let input = Shape::new(h, w, sizes.input / (h * w));
+        let steps = steps(sizes, input, made);
+        let plan = plan(sizes, &parts, input, made, &steps);
         parts.blocks.push(BlockParts { name: plan.path.clone(), input, steps });
         parts.plans.push(plan);
     }
@@ -83,7 +134,7 @@ pub fn bundle() -> Result<Vec<u8>, BundleError> {
     write(&parts)
 }
 
-fn empty() -> BundleParts {
+fn empty(sizes: &Sizes) -> BundleParts {
     // Marsaglia's xorshift, so that the bundle is the same everywhere.
     let mut state = 0x9E37_79B9u32;
     let mut random = || {
@@ -99,12 +150,12 @@ fn empty() -> BundleParts {
     BundleParts {
         name: "shapes".to_owned(),
         labels: Vec::new(),
-        input: Shape::new(1, 1, INPUT),
+        input: Shape::new(1, 1, sizes.input),
         input_quant: quant,
         output: Shape::new(1, 1, OUTPUT),
         blocks: Vec::new(),
         plans: Vec::new(),
-        weights: (0..WEIGHTS).map(|_| random().max(-127)).collect(),
+        weights: (0..sizes.weights).map(|_| random().max(-127)).collect(),
         tables,
         shifts: vec![40; 256],
         input_lut: Vec::new(),
@@ -117,8 +168,8 @@ const CHANNELS: ChannelTables = ChannelTables { bias: 0, multiplier: 256, shift:
 const EXPONENTIALS: u32 = 512;
 
 /// Steps over the block's input or what is made of it, the last of which gives the bundle's output.
-fn steps(input: Shape, made: Option<Made>) -> Vec<Step> {
-    let mut list = List { from: 0, input, steps: Vec::new(), clamps: u32::from(input.c) % 6 };
+fn steps(sizes: &'static Sizes, input: Shape, made: Option<Made>) -> Vec<Step> {
+    let mut list = List { sizes, from: 0, input, steps: Vec::new(), clamps: u32::from(input.c) % 6 };
     if let Some(made) = made {
         list.make(made);
     }
@@ -163,6 +214,7 @@ fn steps(input: Shape, made: Option<Made>) -> Vec<Step> {
 }
 
 struct List {
+    sizes: &'static Sizes,
     /// The value that is read.
     from: u8,
     /// Its shape.
@@ -229,8 +281,11 @@ impl List {
             Op::Conv2d { geometry, .. } => geometry.taps() * usize::from(channels),
             _ => usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels),
         };
-        let fits = weights <= WEIGHTS && channels <= 256 && output.len() <= MOST_OUTPUTS;
-        if !fits || output.len().next_multiple_of(16) + op.scratch_bytes() > MOST_BYTES || op.macs() > MOST_MACS {
+        let fits = weights <= self.sizes.weights && channels <= 256 && output.len() <= self.sizes.outputs;
+        if !fits
+            || output.len().next_multiple_of(16) + op.scratch_bytes() > self.sizes.bytes
+            || op.macs() > self.sizes.macs
+        {
             return;
         }
         self.push([self.from, 0], op);
@@ -310,15 +365,15 @@ impl List {
         };
         let op = Op::Attention(attention);
         let bytes = op.output().len().next_multiple_of(16) + op.scratch_bytes();
-        if op.macs() <= MOST_MACS && bytes <= MOST_BYTES {
+        if op.macs() <= self.sizes.macs && bytes <= self.sizes.bytes {
             self.push([self.from, 0], op);
         }
     }
 }
 
 /// The plan over one block that is about to be added.
-fn plan(parts: &BundleParts, input: Shape, made: Option<Made>, steps: &[Step]) -> PlanParts {
-    let layout = layout(steps, made);
+fn plan(sizes: &Sizes, parts: &BundleParts, input: Shape, made: Option<Made>, steps: &[Step]) -> PlanParts {
+    let layout = layout(sizes, steps, made);
     let ends = layout.iter().zip(steps).map(|(at, step)| {
         let scratch = step.op.scratch_bytes();
         let scratch_end = if scratch == 0 { 0 } else { at.scratch as usize + scratch };
@@ -348,15 +403,15 @@ fn plan(parts: &BundleParts, input: Shape, made: Option<Made>, steps: &[Step]) -
 
 /// The value that all steps read stays; outputs lie behind the input, or where it was, or one place further where a step
 /// reads what lies there.
-fn layout(steps: &[Step], made: Option<Made>) -> Vec<Placement> {
-    let most = (MOST_OUTPUTS as u32).next_multiple_of(16);
-    let near = if made.is_some() { 0 } else { u32::from(INPUT).next_multiple_of(16) };
+fn layout(sizes: &Sizes, steps: &[Step], made: Option<Made>) -> Vec<Placement> {
+    let most = (sizes.outputs as u32).next_multiple_of(16);
+    let near = if made.is_some() { 0 } else { u32::from(sizes.input).next_multiple_of(16) };
     let far = near + most;
     let mut places: Vec<Placement> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let place_of = |value: u8| value.checked_sub(1).map_or(0, |at| places[usize::from(at)].output);
         let output = match step.op.in_place() {
-            _ if made.is_some() && index == 0 => MADE_AT,
+            _ if made.is_some() && index == 0 => sizes.bytes as u32,
             InPlace::SecondInput => place_of(step.inputs[1]),
             InPlace::FirstInputIfWanted if place_of(step.inputs[0]) == near || place_of(step.inputs[0]) == far => {
                 place_of(step.inputs[0])
@@ -393,5 +448,14 @@ mod tests {
         assert!(steps.iter().any(|work| work.residual_outputs > 0));
         assert!(bundle.plans().all(|plan| plan.arena_bytes <= 11 * 1024));
         assert!(bundle.len_bytes() <= 160 * 1024);
+    }
+
+    #[test]
+    fn large_steps_are_those_of_products() {
+        let bytes = AlignedBytes::copy_of(&large_bundle().unwrap());
+        let bundle = Bundle::parse(bytes.as_slice()).unwrap();
+        assert!(bundle.plans().all(|plan| plan.arena_bytes <= 160 * 1024));
+        let most = bundle.plans().flat_map(|plan| bundle.steps_of(&plan).map(|step| step.step.op.macs()).max()).max();
+        assert!(most > Some(5_000_000));
     }
 }

@@ -130,6 +130,8 @@ struct Measuring {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Fit,
+    /// A board that cannot run it does without.
+    FitIfPossible,
     Test,
 }
 
@@ -213,7 +215,7 @@ impl Command {
                     let session = session.with_context(|| format!("{} cannot be measured", bundle.name));
                     match (session, bundle.use_for) {
                         (Ok(session), _) => session,
-                        (Err(error), Use::Test) => {
+                        (Err(error), Use::Test | Use::FitIfPossible) => {
                             ui.note(format!("left out: {error:#}"));
                             continue;
                         }
@@ -227,10 +229,14 @@ impl Command {
                     ui.note(format!("left out: {error}"));
                     continue;
                 }
+                (Err(error), Use::FitIfPossible) => {
+                    ui.note(format!("left out: {error}"));
+                    continue;
+                }
                 (plans, _) => plans.with_context(|| format!("{} cannot be used", bundle.name))?,
             };
             match bundle.use_for {
-                Use::Fit => measured.fitted.extend(plans),
+                Use::Fit | Use::FitIfPossible => measured.fitted.extend(plans),
                 Use::Test => measured.tested.extend(plans),
             }
             measured.sessions.push(session);
@@ -253,6 +259,12 @@ impl Command {
             bytes: AlignedBytes::copy_of(&shapes::bundle()?),
             use_for: Use::Fit,
         }];
+        // Boards with an operating system have the memory.
+        if self.local || self.ssh.is_some() || self.device_binary.is_some() {
+            let bytes = AlignedBytes::copy_of(&shapes::large_bundle()?);
+            let name = "the bundle of larger steps".to_owned();
+            bundles.push(Measuring { name, bytes, use_for: Use::FitIfPossible });
+        }
         let named = self.bundles.iter().map(|path| (path, Use::Fit));
         for (path, use_for) in named.chain(self.tests.iter().map(|path| (path, Use::Test))) {
             let read = std::fs::read(path).with_context(|| format!("cannot read bundle {}", path.display()))?;

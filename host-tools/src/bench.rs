@@ -140,7 +140,7 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     let bundle = Bundle::parse(aligned.as_slice())?;
     let last = bundle.plan_count().saturating_sub(1);
     let record = bundle.plan(plan).ok_or(BenchError::NoSuchPlan { plan, last })?;
-    let program = firmware.build(&board, PROGRAM, bytes, Operators::OfBundle)?;
+    let program = firmware.build(&board, PROGRAM, bytes, Operators::Of(&bundle))?;
     let code_bytes = emulated::code_bytes(&program)?;
     let (said, status) = emulated::run(&board, &program, &[&format!("plan={plan}")], Counting::Fine)?;
     let report = Report::of(&said);

@@ -377,7 +377,7 @@ fn measure(
     let float =
         evaluate::answers(family, &kept, layers, evaluation, &|done, all| watch("evaluating, float", done, all))?;
     let int8 = study::int8_answers(compiled, evaluation, "evaluating, int8", watch)?;
-    let same = |a: &[u16], b: &[u16]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64;
+    let same = |a: &[u16], b: &[u16]| evaluate::equal(a, b) as f64 / a.len().max(1) as f64;
     for (candidate, float) in kept.iter().zip(&float) {
         let int8 = int8.iter().find(|(stitch, _)| *stitch == candidate.id).map_or(&[][..], |(_, answers)| answers);
         let outcome = &mut outcomes[candidate.id as usize];

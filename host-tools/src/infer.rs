@@ -12,7 +12,7 @@ use stitchkit_runtime::exec::{ExecError, Executor, StepReport};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::tract::{SharedBytes, TractError, TractFamily, TractPlan};
 
-use crate::stitch::evaluate::argmax;
+use crate::stitch::evaluate::{argmax, equal};
 
 /// What executes a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -280,6 +280,5 @@ pub fn count_correct(
     labels: &[u16],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<usize, InferError> {
-    let answers = answers(loaded, plan, backend, inputs, progress)?;
-    Ok(answers.iter().zip(labels).filter(|(answer, label)| answer == label).count())
+    Ok(equal(&answers(loaded, plan, backend, inputs, progress)?, labels))
 }

@@ -315,9 +315,8 @@ pub fn int8_correct(
     stage: &'static str,
     watch: Watch<'_>,
 ) -> Result<Vec<(u32, usize)>, ExportError> {
-    let right = |answers: &[u16]| answers.iter().zip(&images.labels).filter(|(answer, label)| answer == label).count();
     let answers = int8_answers(compiled, images, stage, watch)?;
-    Ok(answers.iter().map(|(stitch, answers)| (*stitch, right(answers))).collect())
+    Ok(answers.iter().map(|(stitch, answers)| (*stitch, evaluate::equal(answers, &images.labels))).collect())
 }
 
 /// The class that every compiled plan says of every image, with the stitch id it came from.

@@ -23,8 +23,7 @@ pub(super) fn decode<'a, T: Record<'a>>(bytes: &'a [u8]) -> Option<T> {
 /// [`decode`] of a step to a place that exists. Returns false, with anything in `step`, where that gives `None`.
 pub(super) fn decode_into(bytes: &[u8], step: &mut Step) -> bool {
     let mut reader = Reader::new(bytes);
-    step.inputs = reader.pair();
-    reader.op(&mut step.op);
+    reader.step(step);
     !reader.is_faulty
 }
 
@@ -245,6 +244,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(always)]
+    fn step(&mut self, step: &mut Step) {
+        step.inputs = self.pair();
+        self.op(&mut step.op);
+    }
+
     #[inline(never)]
     fn op(&mut self, op: &mut Op) {
         *op = match self.word() {
@@ -320,8 +325,8 @@ impl<'a> Record<'a> for Block<'a> {
 impl Record<'_> for Step {
     #[inline(always)]
     fn read(reader: &mut Reader<'_>) -> Self {
-        let mut step = Self { inputs: reader.pair(), op: Op::default() };
-        reader.op(&mut step.op);
+        let mut step = Self::default();
+        reader.step(&mut step);
         step
     }
 }

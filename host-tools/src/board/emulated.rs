@@ -9,7 +9,7 @@ mod qemu;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, crc32};
+use stitchkit_runtime::bundle::{Bundle, crc32};
 
 pub use elf::code_bytes;
 pub use qemu::{Counting, run};
@@ -55,9 +55,6 @@ pub const EMULATED: [Emulated; 7] = [
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmulationError {
-    /// What is to lie in flash is no bundle.
-    #[error("what is to lie in flash is not usable")]
-    Bundle(#[from] BundleError),
     /// A board that QEMU does not have.
     #[error("no emulated board `{name}`; there are {}", names().join(", "))]
     NoSuchBoard {
@@ -143,24 +140,20 @@ impl Emulated {
 }
 
 /// Operators that a program is built with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operators {
+#[derive(Debug, Clone, Copy)]
+pub enum Operators<'a> {
     /// Every operator.
     All,
-    /// Those that the bundle in its flash uses.
-    OfBundle,
+    /// Those that a bundle uses.
+    Of(&'a Bundle<'a>),
 }
 
-impl Operators {
+impl Operators<'_> {
     /// What cargo is told.
-    fn arguments(self, bundle: &[u8]) -> Result<Vec<String>, EmulationError> {
-        if self == Self::All {
-            return Ok(Vec::new());
-        }
-        let bytes = AlignedBytes::copy_of(bundle);
-        let bundle = Bundle::parse(bytes.as_slice())?;
+    fn arguments(self) -> Vec<String> {
+        let Self::Of(bundle) = self else { return Vec::new() };
         let features: Vec<String> = bundle.operators().map(|name| format!("stitchkit-runtime/op-{name}")).collect();
-        Ok(vec!["--no-default-features".to_owned(), "--features".to_owned(), features.join(",")])
+        vec!["--no-default-features".to_owned(), "--features".to_owned(), features.join(",")]
     }
 }
 
@@ -189,14 +182,13 @@ impl Firmware {
     /// target may replace.
     ///
     /// # Errors
-    /// [`EmulationError::Build`] with the compiler's words, [`EmulationError::Flash`] if all that is too large,
-    /// [`EmulationError::Bundle`] if operators of a bundle are asked for that is none.
+    /// [`EmulationError::Build`] with the compiler's words, [`EmulationError::Flash`] if all that is too large.
     pub fn build(
         &self,
         board: &Emulated,
         program: &str,
         bundle: &[u8],
-        operators: Operators,
+        operators: Operators<'_>,
     ) -> Result<PathBuf, EmulationError> {
         // Named by content, so that an unchanged bundle needs no new build.
         let path = self.target_dir.join("bundles").join(format!("{:08x}.stk", crc32(bundle)));
@@ -210,7 +202,7 @@ impl Firmware {
         let mut cargo = Command::new("cargo");
         cargo
             .args(["build", "--quiet", "--release", "--bin", program, "--target", board.target])
-            .args(operators.arguments(bundle)?)
+            .args(operators.arguments())
             .current_dir(&self.folder)
             .env("STITCHKIT_BOARD", board.machine)
             .env("STITCHKIT_BUNDLE", &path)

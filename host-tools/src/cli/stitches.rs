@@ -318,10 +318,9 @@ pub fn print_whole(ui: &Ui, whole: &Whole) -> anyhow::Result<()> {
 fn fitted(family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<(Initialization, Dataset)> {
     let images = family.training_images()?;
     let bar = ui.bar(images.calibration.len() as u64, "fitting stitches");
-    let progress = |done, _| bar.set_position(done);
-    let mut found = init::least_squares(family, space, &images.calibration, 0.0, &progress)?;
-    if family.config.stitching.layers.is_some() {
-        found.layers = trained::layers(family, space, &images.calibration, 0.0, &progress)?.layers;
+    let mut found = init::least_squares(family, space, &images.calibration, 0.0, &|done, _| bar.set_position(done))?;
+    for (layer, stored) in found.layers.iter_mut().zip(trained::stored(family, space)?) {
+        *layer = stored.unwrap_or_else(|| layer.clone());
     }
     bar.finish_and_clear();
     Ok((found, images.search))

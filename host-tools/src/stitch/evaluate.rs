@@ -124,6 +124,12 @@ fn stitch_key(family: &Family, layer: usize, left: Leg, entered: Leg) -> Stitch 
     (layer, from.to_vec(), graph.shape(entry).to_vec())
 }
 
+/// In how many places two lists of classes are equal: right answers, or answers that two networks share.
+#[must_use]
+pub fn equal(answers: &[u16], others: &[u16]) -> usize {
+    answers.iter().zip(others).filter(|(answer, other)| answer == other).count()
+}
+
 /// Float accuracy of `candidates` on a dataset, in order. `progress` counts images.
 ///
 /// # Errors
@@ -135,10 +141,9 @@ pub fn accuracy(
     images: &Dataset,
     progress: Progress<'_>,
 ) -> Result<Vec<Accuracy>, StitchError> {
-    let right =
-        |answers: &Vec<u16>| answers.iter().zip(&images.labels).filter(|(answer, label)| answer == label).count();
     let answers = answers(family, candidates, layers, images, progress)?;
-    Ok(answers.iter().map(|answers| Accuracy { correct: right(answers), images: images.len() }).collect())
+    let of = |answers: &Vec<u16>| Accuracy { correct: equal(answers, &images.labels), images: images.len() };
+    Ok(answers.iter().map(of).collect())
 }
 
 /// The class that `candidates` say of every image of a dataset: per candidate, in order. `progress` counts images.

@@ -81,6 +81,29 @@ pub unsafe fn copy_rows(from: *const i8, from_step: usize, words: usize, rows: u
     }
 }
 
+/// Body of the loops below: `stitchkit_widen`, four at a time, then one by one. The operand of this name holds how often, less
+/// four, and the flags are those of that subtraction.
+macro_rules! widen_all {
+    ($left:literal) => {
+        concat!(
+            "blt 3f\n2:\nstitchkit_widen\nstitchkit_widen\nstitchkit_widen\nstitchkit_widen\n",
+            "subs {",
+            $left,
+            "}, {",
+            $left,
+            "}, #4\nbge 2b\n3:\nadds {",
+            $left,
+            "}, {",
+            $left,
+            "}, #4\nbeq 5f\n4:\nstitchkit_widen\nsubs {",
+            $left,
+            "}, {",
+            $left,
+            "}, #1\nbne 4b\n5:"
+        )
+    };
+}
+
 /// Widens `rows` rows of `words` words each, `row_step` bytes apart, to every `STRIDE`th place.
 ///
 /// # Safety
@@ -107,22 +130,7 @@ pub unsafe fn widen_rows<const STRIDE: usize>(
             "mov {x}, {from}",
             "add {from}, {from}, {row_step}",
             "subs {n}, {words}, #4",
-            "blt 3f",
-            "2:",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "subs {n}, {n}, #4",
-            "bge 2b",
-            "3:",
-            "adds {n}, {n}, #4",
-            "beq 5f",
-            "4:",
-            "stitchkit_widen",
-            "subs {n}, {n}, #1",
-            "bne 4b",
-            "5:",
+            widen_all!("n"),
             "subs {rows}, {rows}, #1",
             "bne 1b",
             ".purgem stitchkit_widen",
@@ -230,22 +238,7 @@ pub unsafe fn widen_strided(from: *const i8, words: usize, to: *mut Halves, stri
             "add {to}, {to}, {stride}, lsl #3",
             ".endm",
             "subs {words}, {words}, #4",
-            "blt 3f",
-            "2:",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "stitchkit_widen",
-            "subs {words}, {words}, #4",
-            "bge 2b",
-            "3:",
-            "adds {words}, {words}, #4",
-            "beq 5f",
-            "4:",
-            "stitchkit_widen",
-            "subs {words}, {words}, #1",
-            "bne 4b",
-            "5:",
+            widen_all!("words"),
             ".purgem stitchkit_widen",
             from = inout(reg) from => _,
             words = inout(reg) words => _,

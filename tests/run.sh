@@ -15,7 +15,7 @@ cargo fmt --all -- --check
 cargo clippy --workspace --all-targets --release -- -D warnings
 
 step "runtime, unoptimised: overflow checks on"
-cargo test -p stitchkit-runtime --features std
+cargo test -p stitchkit-runtime --features threads
 cargo test -p stitchkit-conformance
 cargo test -p stitchkit-device
 
@@ -53,6 +53,9 @@ if [ -e models/cifar10-resnet/../../../shared/data/cifar10-jpeg.tar ]; then
 else
     echo "skipped: the CIFAR-10 images are not on this machine"
 fi
+step "one inference on several threads: same bytes"
+STITCHKIT_THREADS_TIME=0 tests/threads.sh "${bundles[@]}"
+
 step "bundles from storage: same bytes in any window, nothing read twice"
 cargo build -q --release -p stitchkit-tests --bin board-files
 for bundle in "${bundles[@]}"; do "$target_dir/release/board-files" streamed "$bundle"; done

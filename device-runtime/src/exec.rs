@@ -5,7 +5,10 @@ mod cascade;
 mod confidence;
 mod dispatch;
 mod observe;
+mod rows;
 mod stream;
+#[cfg(feature = "threads")]
+mod threads;
 
 pub use arena::AlignedArena;
 pub(crate) use cascade::run_cascade;
@@ -15,6 +18,8 @@ pub use dispatch::run_step;
 pub(crate) use dispatch::value_bytes;
 pub use observe::{NoObserver, Observer, StepReport};
 pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
+#[cfg(feature = "threads")]
+pub use threads::{NoThreads, ThreadedExecutor, Threads};
 
 use core::fmt;
 use core::ops::Range;

@@ -41,7 +41,7 @@ mod transpose;
 mod vnni;
 mod windows;
 
-pub use attention::{Attention, attention_s8};
+pub use attention::{Attention, attention_queries_s8, attention_s8};
 pub use conv::{conv2d_s8, depthwise_s8};
 pub use elementwise::{add_in_place_s8, add_s8, lut_in_place_s8, lut_s8};
 pub use isa::Isa;

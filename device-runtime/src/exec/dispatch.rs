@@ -31,7 +31,7 @@ pub(super) const TABLE_ENTRIES: usize = 256;
 
 impl<'a> Constants<'a> {
     /// The step's constants in a bundle that is mapped into memory.
-    fn in_place(bundle: &Bundle<'a>, op: &Op) -> Result<Self, ShapeError> {
+    pub(super) fn in_place(bundle: &Bundle<'a>, op: &Op) -> Result<Self, ShapeError> {
         match op {
             Op::Conv2d { geometry, weights, tables, .. } | Op::Depthwise { geometry, weights, tables, .. } => {
                 let len = weights_per_channel(op, geometry).checked_mul(usize::from(geometry.output.c));

@@ -132,22 +132,54 @@ pub fn attention_s8(
     output: &mut [i8],
 ) -> Result<(), ShapeError> {
     check::require(p.is_possible(), ShapeError::Geometry)?;
-    check::shape(p.input, input.len(), ShapeError::Input)?;
     check::shape(p.output(), output.len(), ShapeError::Output)?;
+    run(isa, p, 0, input, scratch, output)
+}
+
+/// The part of [`attention_s8`] that `output` has rows for, from token `first` on.
+///
+/// # Errors
+/// As [`attention_s8`]; [`ShapeError::Output`] if `output` is not whole rows, or they reach beyond the last token.
+pub fn attention_queries_s8(
+    isa: Isa,
+    p: &Attention,
+    first: usize,
+    input: &[i8],
+    scratch: &mut [u8],
+    output: &mut [i8],
+) -> Result<(), ShapeError> {
+    check::require(p.is_possible(), ShapeError::Geometry)?;
+    let width = usize::from(p.output().c).max(1);
+    let end = first.checked_add(output.len() / width).ok_or(ShapeError::Output)?;
+    check::require(output.len().is_multiple_of(width) && end <= p.tokens(), ShapeError::Output)?;
+    run(isa, p, first, input, scratch, output)
+}
+
+fn run(
+    isa: Isa,
+    p: &Attention,
+    first: usize,
+    input: &[i8],
+    scratch: &mut [u8],
+    output: &mut [i8],
+) -> Result<(), ShapeError> {
+    check::shape(p.input, input.len(), ShapeError::Input)?;
     let scratch = scratch.get_mut(..p.scratch_bytes()).ok_or(ShapeError::Scratch)?;
     let scratch: &mut [u32] = bytemuck::try_cast_slice_mut(scratch).map_err(|_| ShapeError::Scratch)?;
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Vnni if super::isa::avx2_is_present() => super::avx2::attention(p, input, scratch, output),
+        Isa::Avx2 | Isa::Vnni if super::isa::avx2_is_present() => {
+            super::avx2::attention(p, first, input, scratch, output)
+        }
         #[cfg(portable)]
-        Isa::Portable => portable::attention(p, input, scratch, output),
+        Isa::Portable => portable::attention(p, first, input, scratch, output),
         #[cfg(neon)]
-        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => portable::attention(p, input, scratch, output),
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => portable::attention(p, first, input, scratch, output),
         #[cfg(arm_dsp)]
-        Isa::ArmDsp => super::arm_dsp::attention(p, input, scratch, output),
+        Isa::ArmDsp => super::arm_dsp::attention(p, first, input, scratch, output),
         #[cfg(arm_mve)]
-        Isa::ArmMve => super::arm_dsp::attention(p, input, scratch, output),
-        _ => reference::attention(p, input, scratch, output),
+        Isa::ArmMve => super::arm_dsp::attention(p, first, input, scratch, output),
+        _ => reference::attention(p, first, input, scratch, output),
     }
     Ok(())
 }

@@ -2,18 +2,21 @@
 
 mod profile;
 mod service;
+mod threads;
 mod units;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
 pub use profile::ProfileArgs;
 pub use service::{Framing, PressureSource, ServeArgs, ServiceArgs, Storage, StreamArgs};
+pub use threads::ThreadsArgs;
 
 use crate::failure::Failure;
 use service::Verb;
-use units::{parse_count, parse_margin, parse_size, parse_time};
+use units::{parse_count, parse_margin, parse_size, parse_threads, parse_time};
 
 /// Text of `--help`.
 pub const HELP: &str = "\
@@ -24,6 +27,7 @@ Usage: stitchkit-device BUNDLE --input FILE [OPTIONS]
        stitchkit-device serve BUNDLE [OPTIONS]     answer over HTTP; `serve --help` explains
        stitchkit-device stream BUNDLE [OPTIONS]    answer frames of standard input; `stream --help` explains
        stitchkit-device profile BUNDLE [OPTIONS]   report how fast this machine is; `profile --help` explains
+       stitchkit-device threads BUNDLE [OPTIONS]   time 1, 2, ... threads side by side; `threads --help` explains
 
 A bundle holds several plans: paths through a family of networks that differ in accuracy, memory and time. Without --plan
 the most accurate plan inside the limits runs.
@@ -46,6 +50,8 @@ How to run:
   --backend NAME   kernels: the step loop in one arena; tract: the same operators in a tract-core graph, if built with
                    feature `tract` [default: kernels]
   --isa NAME       Kernel variant; `reference` is plain scalar code [default: the fastest of this processor]
+  --threads N      Threads that share an inference; auto: the processors. Steps too small to gain run on one, and the
+                   bytes are the same. With backend kernels [default: 1]
   --repeat N       Run every input N times and print timing [default: 1]
   --json           Print one JSON object instead of text
   -h, --help       Print this help
@@ -77,6 +83,8 @@ pub enum Command {
     Stream(StreamArgs),
     /// Report how fast this machine is.
     Profile(ProfileArgs),
+    /// Time threads side by side.
+    Threads(ThreadsArgs),
 }
 
 /// What to do with the bundle.
@@ -150,6 +158,8 @@ pub struct Args {
     pub backend: Backend,
     /// Kernel variant, if chosen by hand.
     pub isa: Option<String>,
+    /// Threads that share an inference.
+    pub threads: NonZeroUsize,
     /// Runs per input, at least 1.
     pub repeat: u32,
     /// Text or JSON.
@@ -172,6 +182,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         margin_percent: 10,
         backend: Backend::Kernels,
         isa: None,
+        threads: NonZeroUsize::MIN,
         repeat: 1,
         style: Style::Text,
     };
@@ -184,6 +195,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
             Value(word) if may_be_verb && word == "serve" => return service::parse(Verb::Serve, parser),
             Value(word) if may_be_verb && word == "stream" => return service::parse(Verb::Stream, parser),
             Value(word) if may_be_verb && word == "profile" => return profile::parse(parser),
+            Value(word) if may_be_verb && word == "threads" => return threads::parse(parser),
             Value(path) if args.bundle.as_os_str().is_empty() => args.bundle = path.into(),
             Long("input") => args.inputs.push(parser.value()?.into()),
             Long("pixels") => args.raw = RawFormat::Pixels,
@@ -195,6 +207,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
             Long("margin") => args.margin_percent = parser.value()?.parse_with(parse_margin)?,
             Long("backend") => args.backend = parser.value()?.parse_with(parse_backend)?,
             Long("isa") => args.isa = Some(parser.value()?.string()?),
+            Long("threads") => args.threads = parser.value()?.parse_with(parse_threads)?,
             Long("repeat") => args.repeat = parser.value()?.parse_with(parse_count)?,
             Long("json") => args.style = Style::Json,
             other => return Err(other.unexpected().into()),
@@ -207,12 +220,20 @@ fn check(args: Args) -> Result<Args, Failure> {
     if args.bundle.as_os_str().is_empty() {
         return Err(Failure::Usage("which bundle? Its path is the first argument".into()));
     }
+    check_threads(args.backend, args.threads)?;
     match (args.task, args.inputs.is_empty()) {
         (Task::Run, true) => Err(Failure::Usage("nothing to do: give --input FILE, --list or --verify".into())),
         (Task::List | Task::Verify, false) => {
             Err(Failure::Usage("--input goes with neither --list nor --verify".into()))
         }
         _ => Ok(args),
+    }
+}
+
+fn check_threads(backend: Backend, threads: NonZeroUsize) -> Result<(), Failure> {
+    match backend {
+        Backend::Tract if threads.get() > 1 => Err(Failure::Usage("--threads goes with --backend kernels".into())),
+        _ => Ok(()),
     }
 }
 
@@ -235,12 +256,13 @@ mod tests {
 
     #[test]
     fn a_full_line_is_understood() {
-        let line = "family.stk --input a.npy --input - --memory=64KiB --latency 30ms --margin 20% --repeat 5 --json";
+        let line = "family.stk --input a.npy --input - --memory=64KiB --latency 30ms --margin 20% --repeat 5 --threads 2 --json";
         let Ok(Command::Work(args)) = parsed(line) else { panic!("refused") };
         assert_eq!(args.bundle, PathBuf::from("family.stk"));
         assert_eq!(args.inputs, [PathBuf::from("a.npy"), PathBuf::from("-")]);
         assert_eq!((args.memory_bytes, args.latency_us, args.margin_percent), (Some(65_536), Some(30_000), 20));
         assert_eq!((args.repeat, args.style, args.task), (5, Style::Json, Task::Run));
+        assert_eq!(args.threads.get(), 2);
     }
 
     #[test]
@@ -253,6 +275,10 @@ mod tests {
             "b --list --input x",
             "b --plan -1 --list",
             "b --repeat 0 --input x",
+            "b --threads 0 --list",
+            "b --threads few --list",
+            "threads",
+            "threads b --rounds 0",
             "b --margin 100 --input x",
             "b --backend gpu --list",
             "b --frobnicate",

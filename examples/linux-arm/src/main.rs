@@ -11,6 +11,7 @@
 //! stitchkit-device serve family.stk --listen 127.0.0.1:8077 --latency 30ms
 //! stitchkit-device stream family.stk --pixels < frames.rgb
 //! stitchkit-device profile shapes.stk
+//! stitchkit-device threads family.stk
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. Exit status: 0 success, 1 failure, 2 wrong usage,
@@ -36,6 +37,7 @@ mod serve;
 mod service;
 mod stream;
 mod tasks;
+mod threads;
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -66,6 +68,7 @@ fn run(output: &mut impl Write) -> Result<(), Failure> {
         Command::Serve(args) => return serve::run(args, output),
         Command::Stream(args) => return stream::run(&args, output),
         Command::Profile(args) => return profile::run(&args, output),
+        Command::Threads(args) => return threads::run(&args, output),
         Command::Work(args) => args,
     };
     let file = Arc::new(BundleFile::open(&args.bundle, Storage::Mapped)?);

@@ -1,6 +1,7 @@
 //! Reporting how fast this machine runs a bundle, for `stitchkit profile`.
 
 use std::io::{Read, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use stitchkit_runtime::board::SystemClock;
@@ -29,7 +30,7 @@ pub fn run(args: &ProfileArgs, output: &mut impl Write) -> Result<(), Failure> {
     };
     let mut arena = AlignedBytes::new((most as usize).max(PROBE_BYTES));
     let name = machine::name();
-    let how = How::new(crate::args::Backend::Kernels, args.isa.as_deref())?;
+    let how = How::new(crate::args::Backend::Kernels, args.isa.as_deref(), NonZeroUsize::MIN)?;
     let measuring = Measuring { board: &name, unit: TickUnit::Time, isa: how.isa, repetitions: args.repeat };
     // A report that cannot be written is given up at the end: the measurement itself cannot be interrupted.
     let mut written = Ok(());

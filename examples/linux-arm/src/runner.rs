@@ -1,9 +1,10 @@
 //! One interface to both executors.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
-use stitchkit_runtime::exec::Executor;
+use stitchkit_runtime::bundle::{Bundle, Plan};
+use stitchkit_runtime::exec::{ThreadedExecutor, Threads};
 use stitchkit_runtime::kernels::Isa;
 #[cfg(feature = "tract")]
 use stitchkit_runtime::tract::{TractFamily, TractPlan};
@@ -19,19 +20,21 @@ pub struct How {
     pub backend: Backend,
     /// Kernel variant.
     pub isa: Isa,
+    /// Threads that share an inference.
+    pub threads: NonZeroUsize,
 }
 
 impl How {
-    /// The executor, and the kernel variant of that name or the fastest.
+    /// The executor, the kernel variant of that name or the fastest, and threads.
     ///
     /// # Errors
     /// [`Failure::Usage`] names the variants of this processor.
-    pub fn new(backend: Backend, isa: Option<&str>) -> Result<Self, Failure> {
-        let Some(name) = isa else { return Ok(Self { backend, isa: Isa::best() }) };
+    pub fn new(backend: Backend, isa: Option<&str>, threads: NonZeroUsize) -> Result<Self, Failure> {
+        let Some(name) = isa else { return Ok(Self { backend, isa: Isa::best(), threads }) };
         let known = || Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
         let found = Isa::available().iter().find(|isa| isa.name() == name);
         let isa = found.copied().ok_or_else(|| Failure::Usage(format!("--isa: this processor has {}", known())))?;
-        Ok(Self { backend, isa })
+        Ok(Self { backend, isa, threads })
     }
 }
 
@@ -39,12 +42,12 @@ impl How {
 pub struct Runner<'b> {
     bundle: &'b Bundle<'b>,
     plan: u16,
-    engine: Engine,
+    engine: Engine<'b>,
 }
 
-enum Engine {
-    /// The step loop and its arena.
-    Kernels { arena: AlignedBytes, isa: Isa },
+enum Engine<'b> {
+    /// The step loop.
+    Kernels(Box<ThreadedExecutor<'b, 'b>>),
     /// The family to build models from, and the current one.
     #[cfg(feature = "tract")]
     Tract { family: TractFamily, model: Box<TractPlan> },
@@ -59,8 +62,10 @@ impl<'b> Runner<'b> {
     pub fn new(how: How, file: &Arc<BundleFile>, bundle: &'b Bundle<'b>, plan: u16) -> Result<Self, Failure> {
         let engine = match how.backend {
             Backend::Kernels => {
-                let arena_bytes = find(bundle, plan)?.arena_bytes as usize;
-                Engine::Kernels { arena: AlignedBytes::new(arena_bytes), isa: how.isa }
+                find(bundle, plan)?;
+                let threads = Threads::new(how.threads).map_err(Failure::because)?;
+                let executor = ThreadedExecutor::with_isa(bundle, plan, &threads, how.isa);
+                Engine::Kernels(Box::new(executor.map_err(Failure::because)?))
             }
             #[cfg(feature = "tract")]
             Backend::Tract => {
@@ -83,11 +88,9 @@ impl<'b> Runner<'b> {
             return Ok(());
         }
         match &mut self.engine {
-            Engine::Kernels { arena, .. } => {
-                let need = find(self.bundle, plan)?.arena_bytes as usize;
-                if need > arena.as_slice().len() {
-                    *arena = AlignedBytes::new(need);
-                }
+            Engine::Kernels(executor) => {
+                find(self.bundle, plan)?;
+                executor.switch(plan).map_err(Failure::because)?;
             }
             #[cfg(feature = "tract")]
             Engine::Tract { family, model } => **model = family.plan(plan).map_err(Failure::because)?,
@@ -103,9 +106,7 @@ impl<'b> Runner<'b> {
     pub fn run(&mut self, input: &[i8], output: &mut Vec<i8>) -> Result<(), Failure> {
         output.clear();
         match &mut self.engine {
-            Engine::Kernels { arena, isa } => {
-                let executor = Executor::with_isa(self.bundle, self.plan, arena.as_mut_slice(), *isa);
-                let mut executor = executor.map_err(Failure::because)?;
+            Engine::Kernels(executor) => {
                 let target = executor.input().map_err(Failure::because)?;
                 if target.len() != input.len() {
                     let (need, have) = (target.len(), input.len());
@@ -123,9 +124,18 @@ impl<'b> Runner<'b> {
     /// Most bytes of activations that the current plan holds at once: its arena, or what tract's order of evaluation needs.
     pub fn activation_bytes(&self) -> Result<u64, Failure> {
         match &self.engine {
-            Engine::Kernels { .. } => Ok(u64::from(find(self.bundle, self.plan)?.arena_bytes)),
+            Engine::Kernels(_) => Ok(u64::from(find(self.bundle, self.plan)?.arena_bytes)),
             #[cfg(feature = "tract")]
             Engine::Tract { model, .. } => model.peak_activation_bytes().map_err(Failure::because),
+        }
+    }
+
+    /// Bytes of scratch beside the arena that threads after the first take.
+    pub fn thread_scratch_bytes(&self) -> usize {
+        match &self.engine {
+            Engine::Kernels(executor) => executor.scratch_bytes(),
+            #[cfg(feature = "tract")]
+            Engine::Tract { .. } => 0,
         }
     }
 }

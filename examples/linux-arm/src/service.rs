@@ -71,7 +71,7 @@ impl Service {
     /// # Errors
     /// [`Failure::Limits`] if no plan meets the limits, [`Failure::Failed`] for a bundle that cannot be used.
     pub fn new(args: ServiceArgs) -> Result<Self, Failure> {
-        let how = How::new(args.backend, args.isa.as_deref())?;
+        let how = How::new(args.backend, args.isa.as_deref(), args.threads)?;
         let free = || machine::free_memory_bytes().map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         let ram_bytes = args.memory_bytes.unwrap_or_else(free) / args.workers.max(1);
         let generation = Arc::new(Generation::load(&args, how, ram_bytes, None)?);

@@ -50,6 +50,10 @@ fn every_plan_and_backend_prints_the_runtimes_logits_for_every_input() {
                     args.extend(["--isa", isa]);
                 }
                 assert_eq!(stdout(&device(&args)), expected, "plan {plan} {backend} {isa}");
+                if *backend == "kernels" {
+                    args.extend(["--threads", "3"]);
+                    assert_eq!(stdout(&device(&args)), expected, "plan {plan} {backend} {isa} on three threads");
+                }
             }
         }
     }
@@ -137,7 +141,10 @@ fn the_list_marks_the_plan_that_would_run() {
     let none = stdout(&device(&[&path, "--list", "--memory", "10"]));
     assert!(none.contains("no plan meets these limits") && none.contains("too much memory"), "{none}");
     let json = stdout(&device(&[&path, "--list", "--json"]));
-    assert!(json.contains("\"chosen\":2,"), "{json}");
+    assert!(json.contains("\"chosen\":2,") && json.contains("\"threads\":1,"), "{json}");
+    let json = stdout(&device(&[&path, "--list", "--json", "--threads", "2", "--latency", "100s"]));
+    assert!(json.contains("\"chosen\":2,") && json.contains("\"threads\":2,"), "{json}");
+    assert!(!json.contains("\"predicted_us\":null"), "{json}");
 }
 
 #[test]
@@ -199,4 +206,19 @@ fn a_profile_is_a_whole_report_of_every_plan_in_memory() {
     assert_eq!(none.status.code(), Some(3), "{}", String::from_utf8_lossy(&none.stderr));
     assert_eq!(device(&["profile", &path, "--list"]).status.code(), Some(2));
     assert_eq!(device(&["profile", "/nowhere.stk"]).status.code(), Some(1));
+}
+
+#[test]
+fn threads_are_timed_side_by_side() {
+    let folder = Folder::new("threads");
+    let path = folder.write("b.stk", synthetic::bundle().unwrap());
+    let args = ["threads", &path, "--threads", "2", "--rounds", "1"];
+    let text = stdout(&device(&args));
+    assert!(text.starts_with("plan 2 (") && text.lines().count() == 4, "{text}");
+    let of_plans = [&args[..], &["--plan", "0", "--plan", "1", "--share-from", "0", "--json"]].concat();
+    let json = stdout(&device(&of_plans));
+    assert_eq!(json.lines().count(), 2, "{json}");
+    assert_eq!((json.matches("\"threads\":2,").count(), json.matches("\"speedup\":1.00}").count()), (2, 2), "{json}");
+    assert_eq!(device(&["threads", &path, "--plan", "9"]).status.code(), Some(1));
+    assert_eq!(device(&["threads", &path, "--threads", "0"]).status.code(), Some(2));
 }

@@ -45,13 +45,15 @@ fn raw_frames_are_answered_one_by_one() {
     let path = folder.write("b.stk", &bytes);
     let inputs: Vec<Vec<i8>> = (0..6).map(|seed| Random(seed).bytes(INPUT_BYTES)).collect();
     let stdin: Vec<u8> = inputs.iter().flat_map(|input| as_bytes(input)).collect();
-    let output = stream(&[&path, "--int8"], &stdin);
-    assert_eq!(output.status.code(), Some(0));
-    let found = lines(&output);
-    assert_eq!(found.len(), inputs.len());
-    for (line, input) in found.iter().zip(&inputs) {
-        let words: Vec<String> = logits(&bytes, 2, input).iter().map(i8::to_string).collect();
-        assert!(line.ends_with(&format!("\t{}", words.join(" "))), "{line}");
+    for threads in ["1", "3"] {
+        let output = stream(&[&path, "--int8", "--threads", threads], &stdin);
+        assert_eq!(output.status.code(), Some(0));
+        let found = lines(&output);
+        assert_eq!(found.len(), inputs.len());
+        for (line, input) in found.iter().zip(&inputs) {
+            let words: Vec<String> = logits(&bytes, 2, input).iter().map(i8::to_string).collect();
+            assert!(line.ends_with(&format!("\t{}", words.join(" "))), "{line}");
+        }
     }
     let cut = stream(&[&path], &stdin[..INPUT_BYTES + 1]);
     assert_eq!((cut.status.code(), lines(&cut).len()), (Some(1), 1));

@@ -4,7 +4,8 @@ use core::ops::Range;
 
 use crate::bundle::Op;
 use crate::exec::dispatch::weights_per_channel;
-use crate::kernels::{Add, Conv2d, Shape, Window};
+use crate::exec::rows::{rows_spanned, rows_under};
+use crate::kernels::{Add, Conv2d, Shape};
 
 /// Bytes of requantization tables per output channel: bias, multiplier, shift.
 const TABLE_BYTES: usize = 9;
@@ -74,19 +75,12 @@ impl<'a> Cut<'a> {
         let gathered = if self.reads_all_inputs() {
             0
         } else {
-            let input_rows = self.input_rows(rows).min(usize::from(input.h));
+            let input_rows = rows_spanned(&self.geometry.window, rows).min(usize::from(input.h));
             input_rows.saturating_mul(usize::from(input.w)).saturating_mul(self.inputs_of(count))
         };
         let staged =
             if output.positions() == 1 { 0 } else { rows.saturating_mul(usize::from(output.w)).saturating_mul(count) };
         gathered.saturating_add(staged)
-    }
-
-    /// Input rows that `rows` output rows span, padding included.
-    fn input_rows(&self, rows: usize) -> usize {
-        let Window { kernel, stride, dilation, .. } = self.geometry.window;
-        let steps = rows.saturating_sub(1).saturating_mul(usize::from(stride[0]));
-        steps + usize::from(kernel[0]).saturating_sub(1) * usize::from(dilation[0]) + 1
     }
 
     /// Window that a piece of `count` channels takes; all channels need no staging.
@@ -137,12 +131,7 @@ impl<'a> Cut<'a> {
     pub fn part(&self, channels: &Range<usize>, row: usize, rows: usize) -> Part {
         let Conv2d { input, output, window, groups, pad_value } = *self.geometry;
         let count = channels.len();
-        let above = row * usize::from(window.stride[0]);
-        let pad = usize::from(window.pad[0]);
-        let first_row = above.saturating_sub(pad);
-        let pad_above = pad.saturating_sub(above);
-        let spanned = self.input_rows(rows).saturating_sub(pad_above).max(1);
-        let input_rows = spanned.min(usize::from(input.h).saturating_sub(first_row));
+        let (window, input_rows) = rows_under(&window, input.h, row..row + rows);
         let (group_inputs, group_outputs) = self.group();
         let (input_channels, part_groups) = if self.reads_all_inputs() {
             (0..usize::from(input.c), groups)
@@ -151,13 +140,13 @@ impl<'a> Cut<'a> {
             (first..first + self.inputs_of(count), (count / group_outputs).max(1) as u16)
         };
         let geometry = Conv2d {
-            input: Shape::new(input_rows as u16, input.w, input_channels.len() as u16),
+            input: Shape::new(input_rows.len() as u16, input.w, input_channels.len() as u16),
             output: Shape::new(rows as u16, output.w, count as u16),
-            window: Window { pad: [pad_above as u8, window.pad[1]], ..window },
+            window,
             groups: part_groups,
             pad_value,
         };
-        Part { geometry, input_rows: first_row..first_row + input_rows, input_channels }
+        Part { geometry, input_rows, input_channels }
     }
 }
 

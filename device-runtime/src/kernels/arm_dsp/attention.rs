@@ -10,9 +10,9 @@ const WORDS: usize = 16;
 /// Features summed at once.
 const FEATURES: usize = 4;
 
-/// Self-attention; `scratch` holds [`Attention::scratch_bytes`].
-pub fn attention(p: &Attention, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
-    blocked::attention(p, input, scratch, output, score, mix);
+/// Self-attention of the queries from `first` on; `scratch` holds [`Attention::scratch_bytes`].
+pub fn attention(p: &Attention, first: usize, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
+    blocked::attention(p, first, input, scratch, output, score, mix);
 }
 
 #[inline(never)]

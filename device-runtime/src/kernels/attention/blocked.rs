@@ -51,11 +51,12 @@ impl<'x> Lane<'x> {
 /// One row of scratch per query.
 pub type Rows<'s> = [&'s mut [u32]; QUERIES];
 
-/// Attention by two functions: `score` writes the dot products of the queries with all keys, one row per query; `mix` returns
+/// Attention of the queries from `first` on, as many as `output` has rows for, by two functions: `score` writes the dot products of the queries with all keys, one row per query; `mix` returns
 /// the sums of at most `FEATURES` features of all values, weighted by the rows' pairs of weights.
 #[inline(always)]
 pub fn attention<const FEATURES: usize>(
     p: &Attention,
+    first: usize,
     input: &[i8],
     scratch: &mut [u32],
     output: &mut [i8],
@@ -72,8 +73,8 @@ pub fn attention<const FEATURES: usize>(
         let [queries, keys, values] = [0, 1, 2].map(|part| Lane::new(p, input, part, head));
         for (block, results) in output.chunks_mut(width.saturating_mul(QUERIES).max(1)).enumerate() {
             // Beyond the last query the last one is repeated.
-            let query =
-                |i: usize| queries.token(block.wrapping_mul(QUERIES).wrapping_add(i).min(tokens.wrapping_sub(1)));
+            let start = first.wrapping_add(block.wrapping_mul(QUERIES));
+            let query = |i: usize| queries.token(start.wrapping_add(i).min(tokens.wrapping_sub(1)));
             score(core::array::from_fn(query), keys, &mut rows);
             let mut scales = [(0, 0); QUERIES];
             for (row, scale) in rows.iter_mut().zip(&mut scales) {

@@ -6,9 +6,9 @@ use super::blocked::{self, Lane, Rows};
 /// Features summed at once: as many as registers hold.
 const FEATURES: usize = if cfg!(target_pointer_width = "64") { 16 } else { 4 };
 
-/// Self-attention; `scratch` holds [`Attention::scratch_bytes`].
-pub fn attention(p: &Attention, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
-    blocked::attention(p, input, scratch, output, score, mix);
+/// Self-attention of the queries from `first` on; `scratch` holds [`Attention::scratch_bytes`].
+pub fn attention(p: &Attention, first: usize, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
+    blocked::attention(p, first, input, scratch, output, score, mix);
 }
 
 fn score(queries: [&[i8]; 4], keys: Lane<'_>, rows: &mut Rows<'_>) {

@@ -11,16 +11,17 @@ use crate::kernels::reference;
 /// Features of queries that are held in registers at once.
 const FEATURES: usize = 4 * LANES;
 
-/// Self-attention; `scratch` holds [`Attention::scratch_bytes`]. Without AVX2 it runs the reference.
-pub fn attention(p: &Attention, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
+/// Self-attention of the queries from `first` on; `scratch` holds [`Attention::scratch_bytes`]. Without AVX2 it runs the
+/// reference.
+pub fn attention(p: &Attention, first: usize, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
     if !avx2_is_present() {
-        return reference::attention(p, input, scratch, output);
+        return reference::attention(p, first, input, scratch, output);
     }
     // SAFETY: AVX2 is present.
     let score = |queries: [&[i8]; QUERIES], keys: Lane<'_>, rows: &mut Rows<'_>| unsafe { score(queries, keys, rows) };
     // SAFETY: likewise.
     let mix = |values: Lane<'_>, rows: &Rows<'_>| unsafe { mix(values, rows) };
-    blocked::attention(p, input, scratch, output, score, mix);
+    blocked::attention(p, first, input, scratch, output, score, mix);
 }
 
 /// Dot products of every key with the queries, one row per query.

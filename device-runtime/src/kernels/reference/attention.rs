@@ -3,15 +3,15 @@
 use crate::kernels::attention::{Attention, Weight, normalise};
 use crate::kernels::requantize;
 
-/// See [`attention_s8`](crate::kernels::attention_s8).
-pub fn attention(p: &Attention, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
+/// See [`attention_queries_s8`](crate::kernels::attention_queries_s8).
+pub fn attention(p: &Attention, first: usize, input: &[i8], scratch: &mut [u32], output: &mut [i8]) {
     let channels = usize::from(p.input.c).max(1);
     let weight = Weight::new(p.score_multiplier);
     let tokens = || input.chunks_exact(channels);
     let row = scratch.get_mut(..p.tokens()).unwrap_or(&mut []);
     let outputs = usize::from(p.value_features).max(1);
     let mut results = output.chunks_exact_mut((outputs * usize::from(p.heads)).max(1));
-    for token in tokens() {
+    for token in tokens().skip(first) {
         let Some(result) = results.next() else { return };
         for (head, result) in result.chunks_exact_mut(outputs).enumerate() {
             let query = part(p, 0, head, token);

@@ -1,13 +1,14 @@
 //! The command lines of the verbs that keep running: `serve` and `stream`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use super::units::{parse_count, parse_large_size, parse_margin, parse_size, parse_time};
-use super::{Backend, Command, RawFormat, Style, parse_backend};
+use super::units::{parse_count, parse_large_size, parse_margin, parse_size, parse_threads, parse_time, processors};
+use super::{Backend, Command, RawFormat, Style, check_threads, parse_backend};
 use crate::failure::Failure;
 
 /// Text of `serve --help`.
@@ -30,7 +31,8 @@ HTTP:
   --max-body SIZE      Largest request body [default: 1MiB]
   --timeout TIME       Time to send a request, time an idle connection is kept, and time to take an answer [default: 5s]
   --drain TIME         Time that requests under way have to finish after SIGTERM [default: 10s]
-  --workers N          Inferences at once, each with an arena of its own [default: the processors]
+  --workers N          Inferences at once, each with an arena of its own [default: the processors, divided
+                       by --threads]
 ";
 
 /// Text of `stream --help`.
@@ -79,6 +81,7 @@ Bundle:
 How to run:
   --backend NAME       kernels, or tract if built with it [default: kernels]
   --isa NAME           Kernel variant [default: the fastest of this processor]
+  --threads N          Threads that share an inference, of each worker; auto: the processors. With backend kernels [default: 1]
   -h, --help           Print this help
 
 Exit status: 0 after SIGTERM, SIGINT or the end of the input; 1 failure; 2 wrong usage; 3 no plan meets the limits.
@@ -121,8 +124,10 @@ pub struct ServiceArgs {
     pub latency_us: Option<u64>,
     /// Part of a deadline kept in reserve.
     pub margin_percent: u8,
-    /// Inferences at once.
+    /// Inferences at once; 0 until the command line is read.
     pub workers: u32,
+    /// Threads that share an inference.
+    pub threads: NonZeroUsize,
     /// Executor.
     pub backend: Backend,
     /// Kernel variant, if chosen by hand.
@@ -225,6 +230,11 @@ pub fn parse(verb: Verb, mut parser: lexopt::Parser) -> Result<Command, Failure>
     if serve.service.bundle.as_os_str().is_empty() {
         return Err(Failure::Usage("which bundle? Its path follows the verb".into()));
     }
+    check_threads(serve.service.backend, serve.service.threads)?;
+    if serve.service.workers == 0 {
+        let workers = processors().get().div_ceil(serve.service.threads.get());
+        serve.service.workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    }
     let (framing, style) = stream;
     Ok(match verb {
         Verb::Serve => Command::Serve(serve),
@@ -245,7 +255,8 @@ fn defaults() -> ServeArgs {
         memory_bytes: None,
         latency_us: None,
         margin_percent: 10,
-        workers: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+        workers: 0,
+        threads: NonZeroUsize::MIN,
         backend: Backend::Kernels,
         isa: None,
         pressure: PressureSource::Auto,
@@ -296,6 +307,7 @@ fn shared_option(args: &mut ServiceArgs, name: &str, parser: &mut lexopt::Parser
         "margin" => args.margin_percent = parser.value()?.parse_with(parse_margin)?,
         "backend" => args.backend = parser.value()?.parse_with(parse_backend)?,
         "isa" => args.isa = Some(parser.value()?.string()?),
+        "threads" => args.threads = parser.value()?.parse_with(parse_threads)?,
         "pressure" => args.pressure = parser.value()?.parse_with(parse_pressure)?,
         "low-memory" => args.low_memory_bytes = Some(parser.value()?.parse_with(parse_large_size)?),
         "calm" => args.calm = duration(parser)?,
@@ -352,6 +364,9 @@ mod tests {
         assert_eq!((args.queue, args.service.memory_bytes, args.service.calm.as_millis()), (3, Some(65_536), 200));
         assert_eq!((args.service.pressure, args.service.storage), (PressureSource::Free, Storage::Copied));
         assert_eq!(args.service.raw, Some(RawFormat::Int8));
+        assert_eq!((args.service.workers as usize, args.service.threads.get()), (processors().get(), 1));
+        let Ok(Command::Serve(args)) = parsed("serve b --threads auto") else { panic!("refused") };
+        assert_eq!((args.service.workers, args.service.threads), (1, processors()));
         let Ok(Command::Stream(args)) = parsed("stream b.stk --framing length --json") else { panic!("refused") };
         assert_eq!((args.framing, args.style, args.service.workers), (Framing::Length, Style::Json, 1));
     }

@@ -1,5 +1,7 @@
 //! Sizes, times and counts on the command line.
 
+use std::num::NonZeroUsize;
+
 /// `number` and `unit` of texts such as `64KiB` or `1.5ms`.
 fn split_unit(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -65,6 +67,18 @@ pub fn parse_margin(text: &str) -> Result<u8, String> {
 /// Says so.
 pub fn parse_count(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "takes a whole number from 1".into())
+}
+
+/// Processors that this process may use.
+pub fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Threads of one inference, or `auto` for as many as there are processors.
+pub fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    let known = || text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 64);
+    let threads = if text == "auto" { Some(processors()) } else { known() };
+    threads.ok_or_else(|| "takes a whole number from 1 to 64, or auto".into())
 }
 
 #[cfg(test)]

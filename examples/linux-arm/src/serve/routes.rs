@@ -21,7 +21,10 @@ pub fn answer(server: &Server, request: Request, arrived: Instant) -> Response {
         ("/v1/infer", Method::Post) => infer(server, request, arrived),
         ("/v1/plans", Method::Get) => plans(server),
         ("/health", Method::Get) => health(server),
-        ("/metrics", Method::Get) => Response::metrics(metrics.text(&server.service.view(), server.service.level().0)),
+        ("/metrics", Method::Get) => {
+            let service = &server.service;
+            Response::metrics(metrics.text(&service.view(), service.level().0, service.how().threads))
+        }
         ("/v1/infer", _) => {
             metrics.count_error("method");
             Response::method_not_allowed("Allow: POST\r\n")

@@ -3,6 +3,7 @@
 mod histogram;
 
 use std::fmt::{Display, Write};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,7 +74,7 @@ impl Metrics {
     }
 
     /// All of it in Prometheus' text format, version 0.0.4.
-    pub fn text(&self, view: &View, level: usize) -> String {
+    pub fn text(&self, view: &View, level: usize, threads: NonZeroUsize) -> String {
         let mut page = Page(String::new());
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         page.counter("inferences_total", "Inferences answered.", count(&self.inferences));
@@ -96,6 +97,7 @@ impl Metrics {
         self.inference.write(&mut page, "inference_seconds", "Time of one inference.");
         self.request.write(&mut page, "request_seconds", "Time from the arrival of a request to its answer.");
         page.gauge("plan", "Plan of requests without a deadline of their own.", view.plan);
+        page.gauge("threads", "Threads that share an inference.", threads);
         page.gauge("memory_limit_bytes", "Arena that one worker may use.", view.ram_bytes);
         page.gauge("pressure_level", "Steps down from the largest plan because of memory pressure.", level);
         page.counter("pressure_total", "Times that memory was found under pressure.", count(&self.pressures));

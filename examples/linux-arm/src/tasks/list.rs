@@ -16,11 +16,11 @@ use crate::json;
 /// [`Failure::Failed`] if the machine's speed cannot be measured.
 pub fn list(args: &Args, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
     let limits = limits(args);
-    let speed = speed(bundle, &limits)?;
+    let speed = speed(args, bundle, &limits)?;
     let chosen = select(bundle, limits, speed).ok().map(|choice| choice.plan);
     match args.style {
         Style::Text => print_text(bundle, limits, speed, chosen, output),
-        Style::Json => print_json(bundle, limits, speed, chosen, output),
+        Style::Json => print_json(args, bundle, limits, speed, chosen, output),
     }
 }
 
@@ -68,6 +68,7 @@ fn print_text(
 }
 
 fn print_json(
+    args: &Args,
     bundle: &Bundle<'_>,
     limits: Limits,
     speed: Option<Speed>,
@@ -79,6 +80,7 @@ fn print_json(
         ("bundle", json::string(bundle.meta().name)),
         ("bytes", bundle.len_bytes().to_string()),
         ("input_bytes", bundle.meta().input.len().to_string()),
+        ("threads", args.threads.to_string()),
         ("limits", limits_json(&limits, speed)),
         ("chosen", json::optional(chosen)),
         ("plans", json::array(plans)),

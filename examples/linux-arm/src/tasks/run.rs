@@ -20,7 +20,7 @@ use crate::{answer, input, json};
 /// [`Failure::Limits`] if no plan meets the limits, [`Failure::Failed`] for unreadable inputs.
 pub fn run(args: &Args, file: &Arc<BundleFile>, bundle: &Bundle<'_>, output: &mut impl Write) -> Result<(), Failure> {
     let limits = limits(args);
-    let speed = speed(bundle, &limits)?;
+    let speed = speed(args, bundle, &limits)?;
     let choice = choose(args, bundle, limits, speed)?;
     let mut runner = Runner::new(how(args)?, file, bundle, choice.plan)?;
     check_memory(&runner, limits)?;
@@ -105,7 +105,9 @@ fn header(
         ("accuracy_ppm", plan.accuracy_ppm.to_string()),
         ("backend", json::string(args.backend.name())),
         ("isa", json::string(how(args)?.isa.name())),
+        ("threads", args.threads.to_string()),
         ("activation_bytes", runner.activation_bytes()?.to_string()),
+        ("thread_scratch_bytes", runner.thread_scratch_bytes().to_string()),
         ("output_scale", plan.output_quant.scale.to_string()),
         ("output_zero_point", plan.output_quant.zero_point.to_string()),
     ])
@@ -115,8 +117,12 @@ fn header(
 fn describe(choice: &Choice, header: &[(&'static str, String)]) -> String {
     let value = |name| header.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.trim_matches('"'));
     let predicted = choice.latency_us.map_or(String::new(), |us| format!(", predicted {}", time(us)));
+    let threads = match value("threads") {
+        "1" => String::new(),
+        count => format!(", {count} threads"),
+    };
     format!(
-        "plan {} ({}): accuracy {}, {} bytes of activations{predicted}; backend {}, kernels {}",
+        "plan {} ({}): accuracy {}, {} bytes of activations{predicted}; backend {}, kernels {}{threads}",
         choice.plan,
         value("path"),
         percent(choice.accuracy_ppm),

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::config::{
     Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
-    Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    Filter, FinalNorm, InputConfig, LayerIds, Layout, Norms, SharedLayers, SpaceKind, StageExits, StitchingConfig,
     TeacherConfig, TrainingConfig,
 };
 pub use self::data::{DataError, DataSource, Dataset, TrainingImages, load_dataset};

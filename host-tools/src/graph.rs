@@ -23,7 +23,7 @@ mod weights;
 pub use attention::Attention;
 pub use blocks::{StageBlocks, find_blocks};
 pub use cuts::{CutError, find_cuts, resolve_cut};
-pub use forward::{Batch, forward, forward_keep, forward_observe};
+pub use forward::{Batch, forward, forward_adjust, forward_keep, forward_observe};
 pub use import::{ImportError, import, import_structure};
 pub use segment::SegmentError;
 pub use weights::{Origin, Weights};

@@ -7,6 +7,7 @@
 //! | [`pinned`] | quantizations kept in a file |
 //! | [`calibrate`] | one pinned quantization per cut, and one per value inside a piece |
 //! | `equalize` | channels that share a range brought to like ranges, in floats |
+//! | `equalized` | the same for a family that is to be trained with rounding |
 //! | [`scale`] | ranges to scales, real factors to fixed-point multipliers |
 //! | [`lower`] | float graph to integer steps |
 //! | [`fake`] | the same rounding on real numbers, for training |
@@ -20,6 +21,7 @@
 pub mod calibrate;
 mod constants;
 mod equalize;
+mod equalized;
 pub mod fake;
 mod fuse;
 pub mod histogram;
@@ -33,6 +35,18 @@ mod tokens;
 
 pub use calibrate::{Calibration, CutRange, Options, calibrate};
 pub use constants::ChannelFault;
+pub use equalized::{Writable, equalized};
 pub use fuse::held_values;
 pub use histogram::Method;
 pub use lower::LowerError;
+pub use tokens::constant_quant;
+
+/// Whether channels that share a range are brought to like ranges before they are quantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Channels {
+    /// They are.
+    #[default]
+    Equalized,
+    /// Constants stay as the family has them.
+    AsStored,
+}

@@ -8,6 +8,7 @@
 //! | [`space`] | all candidates of a family |
 //! | [`init`] | least-squares initialisation of stitching layers |
 //! | [`trained`] | stitching layers that training wrote |
+//! | [`recalibrate`] | batch norms behind stitching layers, measured anew |
 //! | [`learned`] | stitching layers from the maps of students to their teacher |
 //! | [`linalg`] | the solver behind it |
 //! | [`rank`] | which stitches are likely to be good, before any runs |
@@ -22,6 +23,7 @@ pub mod linalg;
 pub mod pairs;
 pub mod pareto;
 pub mod rank;
+pub mod recalibrate;
 pub mod space;
 #[cfg(test)]
 pub(crate) mod testnet;
@@ -30,6 +32,7 @@ pub mod trained;
 use crate::family::DataError;
 use crate::graph::{Dense, Graph, Op, SegmentError};
 use adapter::{Adapter, Part};
+use recalibrate::Recalibration;
 
 /// Part of one anchor that a candidate runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,7 +105,7 @@ impl LayerSpec {
             in_channels: self.in_channels,
             out_channels: self.out_channels,
         };
-        StitchingLayer { places: map(self.rank), token: self.makes_token.then(|| map(None)) }
+        StitchingLayer { places: map(self.rank), token: self.makes_token.then(|| map(None)), norms: Vec::new() }
     }
 }
 
@@ -114,6 +117,8 @@ pub struct StitchingLayer {
     pub places: AffineLayer,
     /// The map that makes class tokens, if an adapter does.
     pub token: Option<AffineLayer>,
+    /// What follows the batch norms behind the crossings it serves; where there is nothing they stay as they are.
+    pub norms: Vec<Recalibration>,
 }
 
 /// An affine map of channels: fully connected, or by way of fewer channels.

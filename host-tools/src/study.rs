@@ -13,9 +13,10 @@ use crate::compile::{CompileError, Compiled, ExportOptions, compile, compile_cal
 use crate::export::{ExportError, Watch};
 use crate::family::{Dataset, Family, TrainingImages};
 use crate::infer::{self, Backend, InferError, Loaded};
-use crate::quantize::Calibration;
+use crate::quantize::{Calibration, pinned};
 use crate::shard::Shard;
 use crate::stitch::init::CrossingFit;
+use crate::stitch::recalibrate::{ChannelNorm, Recalibration};
 use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchingLayer, evaluate, trained};
 
 /// Choices that a study depends on.
@@ -52,6 +53,17 @@ struct FitBits {
 struct LayerBits {
     places: AffineBits,
     token: Option<AffineBits>,
+    norms: Vec<NormBits>,
+}
+
+/// A batch norm behind a crossing: ends of the crossing, tensor, bits of factors and summands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct NormBits {
+    from: (usize, usize),
+    to: (usize, usize),
+    tensor: String,
+    scale: Vec<u32>,
+    shift: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +184,7 @@ impl Findings {
             layer.places.fits(spec, spec.rank)
                 && layer.token.is_some() == spec.makes_token
                 && layer.token.iter().all(|token| token.fits(spec, None))
+                && layer.norms.iter().all(NormBits::fits)
         };
         let is_scale = |&(bits, _): &QuantBits| f32::from_bits(bits).is_normal() && f32::from_bits(bits) > 0.0;
         self.correct.len() == candidates.len()
@@ -194,6 +207,7 @@ impl Study {
         let ranges = Calibration {
             quants: found.ranges.iter().map(|v| v.iter().map(|&q| quant_of(q)).collect()).collect(),
             input: quant_of(found.input_range),
+            channels: pinned::channels(trained::file(family)?.as_ref().map(|(_, file)| file)),
         };
         let compiled = compile_calibrated(family, candidates, &layers, &ranges, calibration, &settings.options)?;
         Ok(Self::new(candidates, layers, compiled, found.clone(), calibration))
@@ -258,11 +272,48 @@ impl FitBits {
 
 impl LayerBits {
     fn of(layer: &StitchingLayer) -> Self {
-        Self { places: AffineBits::of(&layer.places), token: layer.token.as_ref().map(AffineBits::of) }
+        let places = AffineBits::of(&layer.places);
+        let norms = layer.norms.iter().flat_map(NormBits::of).collect();
+        Self { places, token: layer.token.as_ref().map(AffineBits::of), norms }
     }
 
     fn layer(&self) -> StitchingLayer {
-        StitchingLayer { places: self.places.layer(), token: self.token.as_ref().map(AffineBits::layer) }
+        let mut norms: Vec<Recalibration> = Vec::new();
+        for bits in &self.norms {
+            let crossing = Crossing { from: bits.from, to: bits.to };
+            match norms.iter_mut().find(|known| known.crossing == crossing) {
+                Some(known) => known.norms.push(bits.norm()),
+                None => norms.push(Recalibration { crossing, norms: vec![bits.norm()] }),
+            }
+        }
+        StitchingLayer { places: self.places.layer(), token: self.token.as_ref().map(AffineBits::layer), norms }
+    }
+}
+
+impl NormBits {
+    fn of(recalibration: &Recalibration) -> Vec<Self> {
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+        let Crossing { from, to } = recalibration.crossing;
+        let of_norm = |norm: &ChannelNorm| Self {
+            from,
+            to,
+            tensor: norm.tensor.clone(),
+            scale: bits(&norm.scale),
+            shift: bits(&norm.shift),
+        };
+        recalibration.norms.iter().map(of_norm).collect()
+    }
+
+    fn norm(&self) -> ChannelNorm {
+        let floats = |bits: &[u32]| bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+        ChannelNorm { tensor: self.tensor.clone(), scale: floats(&self.scale), shift: floats(&self.shift) }
+    }
+
+    fn fits(&self) -> bool {
+        let is_factor = |&bits: &u32| f32::from_bits(bits).is_normal() && f32::from_bits(bits) > 0.0;
+        self.scale.len() == self.shift.len()
+            && self.scale.iter().all(is_factor)
+            && self.shift.iter().all(|&bits| f32::from_bits(bits).is_finite())
     }
 }
 

@@ -28,6 +28,7 @@ pub mod learngene;
 pub mod log;
 pub mod loss;
 pub mod model;
+pub mod norms;
 pub mod objective;
 pub mod optimizer;
 pub mod output;

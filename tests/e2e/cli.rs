@@ -94,6 +94,23 @@ fn init_finds_the_blocks_of_the_digits_anchors() {
 }
 
 #[test]
+fn batch_norms_measured_anew_store_no_weight_twice_and_run_alike_everywhere() {
+    let export = |family: &Path| {
+        let out = family.join("all.stk");
+        json(&["export", path(family), "--out", path(&out), "--keep", "all", "--noise-images", "0"]);
+        let report = json(&["inspect", path(&out)]);
+        (report["distinct_weight_bytes"].as_u64().unwrap(), report["bundle_bytes"].as_u64().unwrap(), out)
+    };
+    let (anchor, anew) = (copy_of_digits(), copy_of_digits());
+    edit(&anew.path().join("family.toml"), "norms = \"anchor\"", "norms = \"recalibrated\"");
+    let (before, after) = (export(anchor.path()), export(anew.path()));
+    assert_eq!(before.0, after.0, "weights behind crossings are those of the anchors");
+    assert!(after.1 > before.1 && after.1 * 10 < before.1 * 11, "{} bytes, {} before", after.1, before.1);
+    let report = json(&["verify", path(&after.2)]);
+    assert!(report["plans"].as_array().is_some_and(|plans| plans.len() >= 8), "{report}");
+}
+
+#[test]
 fn the_bundle_is_small_its_arenas_tight_and_its_plans_worth_having() {
     let report = json(&["inspect", path(bundle())]);
     let (file, weights) = (report["bundle_bytes"].as_u64().unwrap(), report["distinct_weight_bytes"].as_u64().unwrap());

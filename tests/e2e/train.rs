@@ -69,6 +69,34 @@ fn a_run_that_rounds_validates_exactly_the_plans_that_export_ships() {
     assert!(mean("after") > mean("before") - 0.05, "{report}");
 }
 
+#[test]
+fn transformers_are_trained_with_rounding_and_ship_what_was_validated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("int8");
+    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/vit");
+    let rates = ["--anchor-rate", "1e-4", "--stitch-rate", "1e-3"];
+    let report = json(&[&["train", path(&family), "--out", path(&out), "--epochs", "3", "--qat"], &rates[..]].concat());
+    assert_eq!(report["quantized"], "activations");
+    assert_eq!(ranked(&out, "search_accuracy"), numbers(&report["after"]));
+    let [_, stitches] = split(&report);
+    let gain: f64 = stitches.iter().map(|(before, after)| after - before).sum();
+    assert!(gain > 0.05, "stitches get better: {stitches:?}");
+}
+
+#[test]
+fn batch_norms_are_trained_and_export_sees_what_was_validated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("norms");
+    let arguments = ["--epochs", "4", "--batch-norm", "trained", "--seed", "2"];
+    let report = json(&[&["train", path(&digits()), "--out", path(&out)], &arguments[..]].concat());
+    assert_eq!(ranked(&out, "search_accuracy_float"), numbers(&report["after"]));
+    let [anchors, stitches] = split(&report);
+    assert!(anchors.iter().chain(&stitches).all(|(before, after)| after >= &(before - 0.05)), "{report}");
+    let layers = contents(&out, "stitches.safetensors");
+    let names = String::from_utf8_lossy(&layers);
+    assert!(names.contains("norm/digits-s@") && names.contains(".shift"), "norms of crossings are in the file");
+}
+
 /// The files a finished run leaves that depend on its weights.
 fn weights(folder: &Path) -> Vec<Vec<u8>> {
     let files = ["digits-s.onnx", "digits-m.onnx", "digits-l.onnx", "stitches.safetensors"];

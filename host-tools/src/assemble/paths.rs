@@ -67,7 +67,7 @@ impl<'a> Blocks<'a> {
             let accuracy = self.study.accuracy[anchor].1;
             self.push(0, self.node(place(0, true)), Costs::default(), accuracy, None);
             for index in 0..=cuts {
-                let costs = self.costs_of(PieceKind::Segment { anchor, index }, model);
+                let costs = self.costs_of(PieceKind::Segment { anchor, index, behind: None }, model);
                 let to = self.node(place(index + 1, false));
                 for arrived in [true, false] {
                     self.push(self.node(place(index, arrived)), to, costs, 0.0, None);

@@ -11,7 +11,7 @@ use stitchkit_runtime::bundle::write::write;
 use crate::compile::{CompileError, ExportOptions, compile};
 use crate::family::{
     Adapters, AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm,
-    InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig, TrainingConfig,
+    InputConfig, LayerIds, Layout, Norms, SharedLayers, SpaceKind, StageExits, StitchingConfig, TrainingConfig,
 };
 use crate::graph::Graph;
 use crate::stitch::{Candidate, Leg};
@@ -179,6 +179,7 @@ fn family(name: &str, shape: [usize; 3], graph: Graph) -> Family {
             rank: None,
             shared_layers: SharedLayers::default(),
             adapters: Adapters::default(),
+            norms: Norms::default(),
             layers: None,
         },
         calibration: None,

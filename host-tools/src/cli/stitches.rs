@@ -319,9 +319,12 @@ fn fitted(family: &Family, space: &Space, ui: &Ui) -> anyhow::Result<(Initializa
     let images = family.training_images()?;
     let bar = ui.bar(images.calibration.len() as u64, "fitting stitches");
     let mut found = init::least_squares(family, space, &images.calibration, 0.0, &|done, _| bar.set_position(done))?;
-    for (layer, stored) in found.layers.iter_mut().zip(trained::stored(family, space)?) {
+    let stored = trained::stored(family, space)?;
+    let is_solved: Vec<bool> = stored.iter().map(Option::is_none).collect();
+    for (layer, stored) in found.layers.iter_mut().zip(stored) {
         *layer = stored.unwrap_or_else(|| layer.clone());
     }
+    trained::recalibrate_solved(family, space, &mut found.layers, &is_solved, &images.calibration)?;
     bar.finish_and_clear();
     Ok((found, images.search))
 }

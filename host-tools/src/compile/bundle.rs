@@ -134,9 +134,11 @@ pub fn compile(
     if calibration.is_empty() {
         return Err(CompileError::NoCalibration);
     }
-    let pieces = Pieces::new(family, candidates, layers)?;
+    let trained = trained::file(family)?;
+    let channels = pinned::channels(trained.as_ref().map(|(_, file)| file));
+    let pieces = Pieces::new(family, candidates, layers, channels)?;
     let mut ranges = calibrate(&pieces, &family.config.input, &calibration.images, options.quantization);
-    if let Some((path, file)) = trained::file(family)? {
+    if let Some((path, file)) = trained {
         pinned::pin(&pieces, &mut ranges, &file).map_err(|reason| StitchError::Layers { path, reason })?;
     }
     build(family, candidates, pieces, ranges, calibration, options)
@@ -155,7 +157,7 @@ pub fn compile_calibrated(
     calibration: &Dataset,
     options: &ExportOptions,
 ) -> Result<Compiled, CompileError> {
-    let pieces = Pieces::new(family, candidates, layers)?;
+    let pieces = Pieces::new(family, candidates, layers, ranges.channels)?;
     let fits = |(piece, quants): (&Piece, &Vec<Quant>)| quants.len() == piece.graph.nodes.len() + 1;
     if ranges.quants.len() != pieces.pieces.len() || !pieces.pieces.iter().zip(&ranges.quants).all(fits) {
         return Err(CompileError::ForeignRanges);

@@ -145,6 +145,8 @@ pub struct StitchingConfig {
     pub shared_layers: SharedLayers,
     /// Whether anchors are joined where only one has a class token, or where their grids differ.
     pub adapters: Adapters,
+    /// Batch norms behind stitching layers that are solved by least squares.
+    pub norms: Norms,
     /// Safetensors file of trained stitching layers, relative to `family.toml`; layers that it lacks are least squares.
     pub layers: Option<PathBuf>,
 }
@@ -155,6 +157,17 @@ impl StitchingConfig {
     pub fn rank_between(&self, in_channels: usize, out_channels: usize) -> Option<usize> {
         self.rank.filter(|rank| rank * (in_channels + out_channels) < in_channels * out_channels)
     }
+}
+
+/// Batch norms behind a stitching layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norms {
+    /// Measured anew on the calibration images: [`crate::stitch::recalibrate`].
+    #[default]
+    Recalibrated,
+    /// Those of the anchor.
+    Anchor,
 }
 
 /// How a stitching layer that serves several positions starts.

@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::config::{
     Adapters, AnchorConfig, AnchorPairs, Border, CalibrationConfig, Cuts, Directions, EvaluationConfig, FamilyConfig,
-    Filter, FinalNorm, InputConfig, LayerIds, Layout, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    Filter, FinalNorm, InputConfig, LayerIds, Layout, Norms, SharedLayers, SpaceKind, StageExits, StitchingConfig,
     TeacherConfig, TrainingConfig,
 };
 
@@ -133,6 +133,8 @@ struct RawStitching {
     rank: Option<Spanned<usize>>,
     #[serde(default)]
     shared_layers: SharedLayers,
+    #[serde(default)]
+    norms: Norms,
     #[serde(default)]
     adapters: bool,
     layers: Option<PathBuf>,
@@ -315,6 +317,7 @@ impl Check<'_> {
             final_norm: raw.final_norm,
             rank: raw.rank.as_ref().map(|value| self.positive("stitching.rank", value)),
             shared_layers: raw.shared_layers,
+            norms: raw.norms,
             adapters: if raw.adapters { Adapters::Allowed } else { Adapters::None },
             layers: raw.layers.clone(),
         }

@@ -106,12 +106,21 @@ pub fn forward_keep(graph: &Graph, batch: &Batch, keep: &[ValueId]) -> Vec<Batch
 /// # Panics
 /// When the batch does not have the graph's input shape.
 pub fn forward_observe(graph: &Graph, batch: &Batch, observe: &mut dyn FnMut(ValueId, &[f32])) {
+    observe(ValueId::INPUT, &batch.data);
+    forward_adjust(graph, batch, &mut |value, values| observe(value, values));
+}
+
+/// Runs a graph on a batch and hands the result of every node to `adjust`, in order, which may change it before other nodes
+/// read it.
+///
+/// # Panics
+/// When the batch does not have the graph's input shape.
+pub fn forward_adjust(graph: &Graph, batch: &Batch, adjust: &mut dyn FnMut(ValueId, &mut [f32])) {
     check(graph, batch);
     let every: Vec<ValueId> = (0..=graph.nodes.len()).map(ValueId).collect();
     let schedule = Schedule::new(graph, &every);
     let chunk = schedule.chunk_samples();
     let last_use = last_uses(graph);
-    observe(ValueId::INPUT, &batch.data);
     let mut values: Vec<Vec<f32>> = vec![Vec::new(); graph.nodes.len() + 1];
     for (index, node) in graph.nodes.iter().enumerate() {
         let mut output = vec![0.0; batch.n * graph.elements(ValueId(index + 1))];
@@ -132,7 +141,7 @@ pub fn forward_observe(graph: &Graph, batch: &Batch, observe: &mut dyn FnMut(Val
                 .collect();
             schedule.kernels[index].run(&pieces, piece, samples, scratch);
         });
-        observe(ValueId(index + 1), &output);
+        adjust(ValueId(index + 1), &mut output);
         values[index + 1] = output;
         for &input in &node.inputs {
             if last_use[input.0] == index {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use stitchkit_runtime::bundle::Quant;
 
+use super::Channels;
 use super::equalize::floor_of;
 use super::fuse::SOFTMAX_QUANT;
 use super::histogram::{Histogram, Method};
@@ -59,6 +60,8 @@ pub struct Calibration {
     pub quants: Vec<Vec<Quant>>,
     /// The network's input.
     pub input: Quant,
+    /// The constants that the ranges go with.
+    pub channels: Channels,
 }
 
 /// Range of the normalised input, from the pixel values 0 and 255 alone.
@@ -85,7 +88,7 @@ pub fn calibrate(pieces: &Pieces, input: &InputConfig, pixels: &[u8], options: O
         observations.descend(pieces, &all, 0, &batch);
     }
     let fixed = input_quant(input);
-    Calibration { quants: choose(pieces, &observations, fixed, options), input: fixed }
+    Calibration { quants: choose(pieces, &observations, fixed, options), input: fixed, channels: pieces.channels }
 }
 
 impl Observations {

@@ -35,7 +35,8 @@ pub enum ChannelFault {
 }
 
 /// Quantizes `[out][taps]` weights and biases: symmetric per-channel weights in -127..=127, bias at scale `input * weight`
-/// with the input's zero point folded in.
+/// with the input's zero point folded in. A `map` of factors (above 0) and summands that follows goes into multipliers and
+/// biases, so that the weights are the same with any.
 ///
 /// For every channel `|bias| + 128 * sum(|weights|) < 2^31` holds, so no order of accumulation overflows.
 ///
@@ -44,6 +45,7 @@ pub enum ChannelFault {
 pub(super) fn quantize(
     weights: &[f32],
     bias: &[f32],
+    map: Option<(&[f32], &[f32])>,
     input: Quant,
     output: Quant,
 ) -> Result<Constants, (usize, ChannelFault)> {
@@ -55,6 +57,9 @@ pub(super) fn quantize(
         shift: Vec::with_capacity(bias.len()),
     };
     for (channel, (row, &bias)) in weights.chunks(taps.max(1)).zip(bias).enumerate() {
+        let (factor, summand) = map.map_or((1.0, 0.0), |(scale, shift)| (scale[channel], shift[channel]));
+        let bias = bias + summand / factor;
+        let output = f64::from(output.scale) / f64::from(factor);
         let quantized = quantize_channel(row, bias, input, output).map_err(|fault| (channel, fault))?;
         constants.weights.extend(quantized.weights);
         constants.bias.push(quantized.bias);
@@ -70,11 +75,12 @@ struct Channel {
     factor: Factor,
 }
 
-fn quantize_channel(row: &[f32], bias: f32, input: Quant, output: Quant) -> Result<Channel, ChannelFault> {
+/// `output_scale` is what one step of the output is worth before the map.
+fn quantize_channel(row: &[f32], bias: f32, input: Quant, output_scale: f64) -> Result<Channel, ChannelFault> {
     if !row.iter().all(|w| w.is_finite()) || !bias.is_finite() {
         return Err(ChannelFault::NotFinite);
     }
-    let (input_scale, output_scale, bias) = (f64::from(input.scale), f64::from(output.scale), f64::from(bias));
+    let (input_scale, bias) = (f64::from(input.scale), f64::from(bias));
     let Some(weight_scale) = weight_scale(row, bias as f32, input) else {
         return Ok(dead_channel(row.len(), bias / output_scale));
     };
@@ -125,7 +131,7 @@ mod tests {
     fn a_channel_without_weights_yields_its_bias() {
         let (input, output) = (quant(0.1, 5), quant(0.5, -10));
         for (bias, want) in [(0.0, -10), (3.0, -4), (-3.2, -16), (1e9, 127), (-1e9, -128)] {
-            let c = quantize(&[0.0; 4], &[bias], input, output).expect("quantizes");
+            let c = quantize(&[0.0; 4], &[bias], None, input, output).expect("quantizes");
             assert_eq!(c.weights, [0; 4]);
             assert_eq!(requantize(c.bias[0], c.multiplier[0], c.shift[0], wide(output)), want, "bias {bias}");
         }
@@ -134,7 +140,7 @@ mod tests {
     #[test]
     fn a_huge_bias_makes_weights_coarser_instead_of_overflowing() {
         let (input, output) = (quant(0.1, -128), quant(100.0, 0));
-        let c = quantize(&[1e-7, -1e-7], &[1000.0], input, output).expect("quantizes");
+        let c = quantize(&[1e-7, -1e-7], &[1000.0], None, input, output).expect("quantizes");
         assert!(i64::from(c.bias[0]).abs() <= 1 << 30);
         assert_eq!(requantize(c.bias[0], c.multiplier[0], c.shift[0], wide(output)), 10);
     }
@@ -147,10 +153,10 @@ mod tests {
             (vec![1.0; 4], vec![f32::INFINITY, 0.0], (0, ChannelFault::NotFinite)),
         ];
         for (weights, bias, want) in cases {
-            assert_eq!(quantize(&weights, &bias, input, output), Err(want));
+            assert_eq!(quantize(&weights, &bias, None, input, output), Err(want));
         }
         let many = vec![1.0; 140_000];
-        let fault = quantize(&many, &[0.0], input, output).expect_err("overflows");
+        let fault = quantize(&many, &[0.0], None, input, output).expect_err("overflows");
         assert!(matches!(fault, (0, ChannelFault::Overflow { magnitude }) if magnitude >= 1 << 31));
     }
 
@@ -162,7 +168,7 @@ mod tests {
             scale in 1e-4f32..1.0,
             zero_point in any::<i8>(),
         ) {
-            let c = quantize(&weights, &[bias], quant(scale, zero_point), quant(0.05, 3)).expect("quantizes");
+            let c = quantize(&weights, &[bias], None, quant(scale, zero_point), quant(0.05, 3)).expect("quantizes");
             let reach = i64::from(c.bias[0]).abs()
                 + 128 * c.weights.iter().map(|&w| i64::from(w).abs()).sum::<i64>();
             prop_assert!(reach < 1 << 31);
@@ -177,7 +183,7 @@ mod tests {
         ) {
             let (input, output) = (quant(0.02, zero_point), quant(0.5, -7));
             let (weights, values): (Vec<f32>, Vec<i8>) = pairs.into_iter().unzip();
-            let c = quantize(&weights, &[bias], input, output).expect("quantizes");
+            let c = quantize(&weights, &[bias], None, input, output).expect("quantizes");
             let acc: i32 = c.bias[0] + c.weights.iter().zip(&values).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
             let got = f64::from(requantize(acc, c.multiplier[0], c.shift[0], wide(output)));
             let real: f64 = f64::from(bias)

@@ -41,7 +41,7 @@ mod tests {
             zero_point in any::<i8>(),
         ) {
             let input = Quant { scale, zero_point };
-            let exported = quantize(&row, &[bias], input, Quant { scale: 0.05, zero_point: 3 }).expect("quantizes");
+            let exported = quantize(&row, &[bias], None, input, Quant { scale: 0.05, zero_point: 3 }).expect("quantizes");
             let weight_scale = weight_scale(&row, bias, input).expect("not all zero");
             round_channel(&mut row, &mut bias, input);
             for (real, &integer) in row.iter().zip(&exported.weights) {

@@ -8,7 +8,7 @@ use stitchkit_runtime::bundle::{InPlace, Quant};
 
 use super::lower::{LowerError, shape_of};
 use crate::compile::memory::{FlatStep, lower_bound_bytes};
-use crate::graph::{Graph, Op, ValueId};
+use crate::graph::{ChannelMap, Graph, Op, ValueId};
 
 /// Orders tried per choice of fusions and stretch between single-tensor points.
 const ORDER_LIMIT: usize = 2000;
@@ -44,6 +44,8 @@ pub(super) struct Unit {
     pub quant: Quant,
     pub clip: (f32, f32),
     pub residual: Option<Residual>,
+    /// Node of an affine map that the unit's convolution does as well, before clip and addition.
+    pub map: Option<usize>,
 }
 
 /// The values of a graph that int8 tensors hold, the input first, with their quantization. `quants` has one entry per
@@ -95,7 +97,16 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
         let held = inputs.first().copied().unwrap_or(0);
         let sole = uses[input.0] == 1;
         let at_tip = held > 0 && tip[held - 1] == input && sole;
-        let new = |kind, quant, inputs, clip| Unit { kind, node: index, value, inputs, quant, clip, residual: None };
+        let new = |kind, quant, inputs, clip| Unit {
+            kind,
+            node: index,
+            value,
+            inputs,
+            quant,
+            clip,
+            residual: None,
+            map: None,
+        };
         match &node.op {
             Op::Reshape if quant_of(held, &units) == quants[value.0] => {
                 if at_tip {
@@ -108,6 +119,13 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
                 let unit = &mut units[held - 1];
                 unit.clip = (unit.clip.0.max(*lo), unit.clip.1.min(*hi));
                 (unit.quant, unit.value) = (quants[value.0], value);
+                tip[held - 1] = value;
+                holder[value.0] = held;
+                continue;
+            }
+            Op::Affine(map) if at_tip && absorbs_map(graph, &units[held - 1], map) => {
+                let unit = &mut units[held - 1];
+                (unit.quant, unit.value, unit.map) = (quants[value.0], value, Some(index));
                 tip[held - 1] = value;
                 holder[value.0] = held;
                 continue;
@@ -141,6 +159,14 @@ fn form(graph: &Graph, quants: &[Quant]) -> Vec<Unit> {
 
 /// What [`Op::Softmax`](stitchkit_runtime::bundle::Op::Softmax) yields.
 pub(super) const SOFTMAX_QUANT: Quant = Quant { scale: 1.0 / 256.0, zero_point: -128 };
+
+/// Whether a unit is a bare convolution, and a map of factors that multipliers can take.
+fn absorbs_map(graph: &Graph, unit: &Unit, map: &ChannelMap) -> bool {
+    let is_bare = unit.map.is_none() && unit.clip == UNCLIPPED && unit.kind == Kind::Node;
+    is_bare
+        && matches!(graph.nodes[unit.node].op, Op::Conv(_) | Op::Dense(_))
+        && map.scale.iter().all(|scale| scale.is_normal() && *scale > 0.0)
+}
 
 fn absorbs_clip(graph: &Graph, unit: &Unit) -> bool {
     match unit.kind {
@@ -284,6 +310,7 @@ fn fuse(units: &[Unit], fusions: &[Fusion]) -> Vec<Node> {
             quant: unit.quant,
             clip: unit.clip,
             residual: Some(Residual { quant: producer.quant, clip: producer.clip }),
+            map: producer.map,
         };
         nodes.push(Node { unit: fused, yields: index + 1 });
     }

@@ -239,7 +239,11 @@ impl<'a> Site<'a> {
                 Some(add.ok_or_else(|| self.scale_error())?)
             }
         };
-        let constants = constants::quantize(weights, bias, self.from[0], quant)
+        let map = self.unit.map.and_then(|node| match &self.graph.nodes[node].op {
+            Op::Affine(map) => Some((&map.scale[..], &map.shift[..])),
+            _ => None,
+        });
+        let constants = constants::quantize(weights, bias, map, self.from[0], quant)
             .map_err(|(channel, fault)| LowerError::Channel { node: self.node.name.clone(), channel, fault })?;
         Ok(ConvKernel {
             geometry: Conv2d {

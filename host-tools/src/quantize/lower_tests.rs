@@ -5,9 +5,10 @@ use stitchkit_runtime::kernels::Isa;
 
 use super::*;
 use crate::compile::{memory, pool::Pool};
-use crate::graph::{Batch, Conv, Dense, forward_keep};
+use crate::graph::{Batch, ChannelMap, Conv, Dense, forward_keep};
 use crate::quantize::integer::flatten;
 use crate::quantize::scale::Range;
+use crate::stitch::recalibrate::with_maps;
 
 #[path = "tokens_tests.rs"]
 mod tokens;
@@ -244,6 +245,30 @@ fn clips_and_additions_disappear_into_the_convolutions() {
             assert_eq!(last.inputs, [1, 0]);
         }
     }
+}
+
+#[test]
+fn a_map_behind_a_convolution_costs_no_step_and_no_weights() {
+    let plain = residual(8, 8).graph;
+    let convs: Vec<&str> =
+        plain.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).map(|node| node.tensor.as_str()).collect();
+    let map = |seed: u32| ChannelMap {
+        scale: noise(8, seed).iter().map(|value| 1.3 + value).collect(),
+        shift: noise(8, seed + 1).into(),
+    };
+    let maps: Vec<(&str, ChannelMap)> = convs.iter().zip([50, 60]).map(|(tensor, seed)| (*tensor, map(seed))).collect();
+    let mapped = with_maps(plain.clone(), &maps);
+    let weights = |graph: &Graph| -> Vec<Vec<i8>> {
+        let (_, _, quants) = observe(graph);
+        let block = lower(graph, 0, &quants).expect("lowers");
+        let of_step = |step: &IntegerStep| match &step.kernel {
+            Kernel::Conv(conv) => conv.weights.clone(),
+            other => panic!("{} is a step", other.outline().name()),
+        };
+        block.steps.iter().map(of_step).collect()
+    };
+    assert_eq!(weights(&mapped), weights(&plain), "weights are stored once");
+    assert!(snr_db(&mapped) > snr_db(&plain) - 3.0, "{} dB with maps, {} without", snr_db(&mapped), snr_db(&plain));
 }
 
 #[test]

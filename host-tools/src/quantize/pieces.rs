@@ -1,10 +1,12 @@
 //! The parts that shipped plans are made of. A part that several plans pass through exists once.
 
+use super::Channels;
 use super::equalize::equalize;
 use crate::family::Family;
 use crate::graph::{Graph, attention};
+use crate::stitch::recalibrate::{ChannelNorm, crossing, recalibrated};
 use crate::stitch::space::segment;
-use crate::stitch::{Candidate, Leg, StitchError, StitchingLayer};
+use crate::stitch::{Candidate, Crossing, Leg, StitchError, StitchingLayer, trained};
 
 /// A value at which pieces meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ pub enum PieceKind {
         anchor: usize,
         /// Number of cuts before it.
         index: usize,
+        /// The crossing behind which its batch norms were measured anew; `None` for those of the anchor.
+        behind: Option<Crossing>,
     },
     /// A stitching layer at one of its crossings.
     Stitch {
@@ -76,38 +80,60 @@ pub struct Pieces {
     pub pieces: Vec<Piece>,
     /// For each candidate the indices of its pieces in order of execution.
     pub routes: Vec<Vec<usize>>,
+    /// Whether the constants are those of the family.
+    pub channels: Channels,
 }
 
 impl Pieces {
-    /// Cuts the candidates into pieces.
+    /// Cuts the candidates into pieces; `channels` says whether constants are those of the family.
     ///
     /// # Errors
     /// [`StitchError::Segment`] if an anchor cannot be cut.
-    pub fn new(family: &Family, candidates: &[Candidate], layers: &[StitchingLayer]) -> Result<Self, StitchError> {
-        let mut pieces = Self { pieces: Vec::new(), routes: Vec::new() };
+    pub fn new(
+        family: &Family,
+        candidates: &[Candidate],
+        layers: &[StitchingLayer],
+        channels: Channels,
+    ) -> Result<Self, StitchError> {
+        let mut pieces = Self { pieces: Vec::new(), routes: Vec::new(), channels };
         for candidate in candidates {
             let mut route = Vec::new();
             for (position, &leg) in candidate.legs.iter().enumerate() {
+                let mut entry = None;
                 if position > 0 {
-                    let before = candidate.legs[position - 1];
-                    route.push(pieces.stitch(family, layers, candidate.layers[position - 1], before, leg));
+                    let (before, layer) = (candidate.legs[position - 1], candidate.layers[position - 1]);
+                    route.push(pieces.stitch(family, layers, layer, before, leg));
+                    let crossing = crossing(before, leg);
+                    entry = Some((crossing, layers[layer].norms_at(crossing)));
                 }
-                pieces.walk_leg(family, leg, &mut route)?;
+                pieces.walk_leg(family, leg, entry, &mut route)?;
             }
             pieces.routes.push(route);
+        }
+        if channels == Channels::Equalized {
+            let segments = pieces.pieces.iter_mut().filter(|piece| matches!(piece.kind, PieceKind::Segment { .. }));
+            segments.for_each(|piece| equalize(&mut piece.graph));
         }
         Ok(pieces)
     }
 
-    /// Appends the segments between neighbouring cuts that a leg runs through.
-    fn walk_leg(&mut self, family: &Family, leg: Leg, route: &mut Vec<usize>) -> Result<(), StitchError> {
+    /// Appends the segments between neighbouring cuts that a leg runs through, with what follows their batch norms behind the
+    /// crossing where the leg begins.
+    fn walk_leg(
+        &mut self,
+        family: &Family,
+        leg: Leg,
+        entry: Option<(Crossing, &[ChannelNorm])>,
+        route: &mut Vec<usize>,
+    ) -> Result<(), StitchError> {
         let first = leg.from.map_or(0, |cut| cut + 1);
         let last = leg.to.unwrap_or(family.anchors[leg.anchor].cuts.len());
         for index in first..=last {
-            let kind = PieceKind::Segment { anchor: leg.anchor, index };
-            route.push(match self.find(kind) {
+            let kind = |behind| PieceKind::Segment { anchor: leg.anchor, index, behind };
+            let known = entry.and_then(|(crossing, _)| self.find(kind(Some(crossing))));
+            route.push(match known {
                 Some(piece) => piece,
-                None => self.add_segment(family, leg.anchor, index)?,
+                None => self.segment(family, leg.anchor, index, entry)?,
             });
         }
         Ok(())
@@ -117,16 +143,33 @@ impl Pieces {
         self.pieces.iter().position(|piece| piece.kind == kind)
     }
 
-    fn add_segment(&mut self, family: &Family, anchor: usize, index: usize) -> Result<usize, StitchError> {
+    /// The piece of a segment that no crossing has one of its own of yet; one of its own is made if there is something to
+    /// change.
+    fn segment(
+        &mut self,
+        family: &Family,
+        anchor: usize,
+        index: usize,
+        entry: Option<(Crossing, &[ChannelNorm])>,
+    ) -> Result<usize, StitchError> {
         let cuts = family.anchors[anchor].cuts.len();
         let from = index.checked_sub(1);
         let to = (index < cuts).then_some(index);
-        let mut graph = attention::join(&segment(family, Leg { anchor, from, to })?);
-        equalize(&mut graph);
+        let plain = attention::join(&segment(family, Leg { anchor, from, to })?);
+        let nodes = plain.nodes.len();
+        let mut graph = recalibrated(plain, entry.map_or(&[], |(_, norms)| norms));
+        let behind = entry.map(|(crossing, _)| crossing).filter(|_| graph.nodes.len() > nodes);
+        if let (None, Some(known)) = (behind, self.find(PieceKind::Segment { anchor, index, behind: None })) {
+            return Ok(known);
+        }
         graph.name = format!("{}/{index}", family.anchors[anchor].name);
+        if let Some(crossing) = behind {
+            graph.name = format!("{} behind {}", graph.name, trained::key(family, crossing));
+        }
         let input = from.map_or(Boundary::Input, |cut| Boundary::Cut(anchor, cut));
         let output = to.map_or(Boundary::Output(anchor), |cut| Boundary::Cut(anchor, cut));
-        self.pieces.push(Piece { kind: PieceKind::Segment { anchor, index }, graph, input, output });
+        let kind = PieceKind::Segment { anchor, index, behind };
+        self.pieces.push(Piece { kind, graph, input, output });
         Ok(self.pieces.len() - 1)
     }
 

@@ -5,10 +5,21 @@
 
 use stitchkit_runtime::bundle::Quant;
 
-use super::Calibration;
 use super::pieces::{Piece, Pieces};
+use super::{Calibration, Channels};
 use crate::graph::ValueId;
 use crate::safetensors::Tensors;
+
+/// What the keys begin with.
+const PREFIX: &str = "range/";
+
+/// What the pieces' constants have to be for the ranges of the family's file, if it has any: what training with rounding
+/// writes is equalized already ([`super::equalized()`]).
+#[must_use]
+pub fn channels(file: Option<&Tensors>) -> Channels {
+    let is_trained = file.is_some_and(|file| file.tensors.keys().any(|key| key.starts_with(PREFIX)));
+    if is_trained { Channels::AsStored } else { Channels::Equalized }
+}
 
 /// Adds all quantizations of a set of pieces to a file.
 pub fn store(pieces: &Pieces, calibration: &Calibration, file: &mut Tensors) {
@@ -37,7 +48,7 @@ pub fn pin(pieces: &Pieces, calibration: &mut Calibration, file: &Tensors) -> Re
 
 fn key(piece: &Piece, value: usize) -> String {
     let tensor = if value == 0 { "input" } else { piece.graph.tensor(ValueId(value)) };
-    format!("range/{}:{tensor}", piece.graph.name)
+    format!("{PREFIX}{}:{tensor}", piece.graph.name)
 }
 
 fn of_values(values: &[f32]) -> Option<Quant> {
@@ -59,7 +70,7 @@ mod tests {
         let space = space::enumerate(&family).unwrap();
         let images = testnet::images(8);
         let layers = least_squares(&family, &space, &images, 0.0, &silent).unwrap().layers;
-        let pieces = Pieces::new(&family, &space.candidates, &layers).unwrap();
+        let pieces = Pieces::new(&family, &space.candidates, &layers, Channels::Equalized).unwrap();
         let calibration = calibrate(&pieces, &family.config.input, &images.images, Options::default());
         let mut file = Tensors::default();
         store(&pieces, &calibration, &mut file);

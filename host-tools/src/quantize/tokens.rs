@@ -13,6 +13,13 @@ use crate::graph::{self, ChannelMap, Op};
 /// Largest magnitude of a layer norm's gains and offsets: their sum with a rounding half stays inside 64 bits by far.
 const LARGEST_GAIN: f64 = (1u32 << 30) as f64;
 
+/// The quantization of a constant tensor that is added to another: its own range.
+#[must_use]
+pub fn constant_quant(values: &[f32]) -> Quant {
+    let range = values.iter().fold(Range::ZERO, |range, &value| Range::new(range.lo.min(value), range.hi.max(value)));
+    range.centred_quant()
+}
+
 impl Site<'_> {
     /// The values of the inputs that are constant tensors, with their position among the inputs.
     pub(super) fn constants(&self) -> impl Iterator<Item = (usize, &[f32])> {
@@ -25,9 +32,7 @@ impl Site<'_> {
     /// Addition of a constant tensor, quantized by itself.
     pub(super) fn add_constant(&self) -> Result<Kernel, LowerError> {
         let values = self.constants().next().map_or(&[][..], |(_, values)| values);
-        let range =
-            values.iter().fold(Range::ZERO, |range, &value| Range::new(range.lo.min(value), range.hi.max(value)));
-        let quant = range.centred_quant();
+        let quant = constant_quant(values);
         let (lo, hi) = self.unit.clip;
         let add = add_parameters(self.from[0], quant, self.unit.quant, lo, hi).ok_or_else(|| self.scale_error())?;
         let constants = values.iter().map(|&value| to_int8(quant, f64::from(value))).collect();

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::recalibrate::{crossing, recalibrated};
 use super::space::segment;
-use super::{Candidate, Leg, Progress, StitchError, StitchingLayer};
+use super::{Candidate, Crossing, Leg, Progress, StitchError, StitchingLayer};
 use crate::family::{Dataset, Family};
 use crate::graph::{Batch, Graph, ValueId, forward, forward_keep};
 
@@ -34,8 +35,8 @@ impl Accuracy {
 pub struct Runner<'a> {
     family: &'a Family,
     candidates: &'a [Candidate],
-    /// Parts of anchors other than the first, by leg.
-    segments: BTreeMap<Leg, Graph>,
+    /// Parts of anchors other than the first, by leg and what recalibrates it.
+    segments: BTreeMap<Entered, Graph>,
     /// What each anchor has to keep of a run from the image.
     kept: BTreeMap<usize, Vec<ValueId>>,
     /// Stitching layers by (layer, value shape taken, value shape given).
@@ -43,6 +44,8 @@ pub struct Runner<'a> {
 }
 
 type Stitch = (usize, Vec<usize>, Vec<usize>);
+/// A leg behind a crossing; layer and crossing where its batch norms are measured anew.
+type Entered = (Leg, Option<(usize, Crossing)>);
 
 impl<'a> Runner<'a> {
     /// Prepares `candidates`, whose layers are indices into `layers`.
@@ -80,8 +83,10 @@ impl<'a> Runner<'a> {
             let key = stitch_key(self.family, layer, pair[0], pair[1]);
             let graph = weights.to_graph(&key.1, &key.2);
             self.stitches.insert(key, graph);
-            if !self.segments.contains_key(&pair[1]) {
-                self.segments.insert(pair[1], segment(self.family, pair[1])?);
+            let norms = weights.norms_at(crossing(pair[0], pair[1]));
+            let entered = (pair[1], (!norms.is_empty()).then(|| (layer, crossing(pair[0], pair[1]))));
+            if !self.segments.contains_key(&entered) {
+                self.segments.insert(entered, recalibrated(segment(self.family, pair[1])?, norms));
             }
         }
         Ok(())
@@ -105,7 +110,9 @@ impl<'a> Runner<'a> {
         for (pair, &layer) in candidate.legs.windows(2).zip(&candidate.layers) {
             let stitch = &self.stitches[&stitch_key(self.family, layer, pair[0], pair[1])];
             let entered = forward(stitch, crossed.as_ref().unwrap_or(front));
-            crossed = Some(forward(&self.segments[&pair[1]], &entered));
+            let own = (pair[1], Some((layer, crossing(pair[0], pair[1]))));
+            let graph = self.segments.get(&own).unwrap_or_else(|| &self.segments[&(pair[1], None)]);
+            crossed = Some(forward(graph, &entered));
         }
         crossed.unwrap_or_else(|| front.clone())
     }

@@ -199,7 +199,7 @@ impl Solved<'_> {
         };
         let token = spec.makes_token.then(|| affine_layer(spec, &self.map(spec.id, Part::Token).0, None));
         let whole = whole(&places, map);
-        (StitchingLayer { places, token }, whole)
+        (StitchingLayer { places, token, norms: Vec::new() }, whole)
     }
 
     /// One map of a layer and the rows of all its uses.

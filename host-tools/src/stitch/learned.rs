@@ -128,7 +128,7 @@ fn inverse(family: &Family, file: &Tensors, spec: &LayerSpec, noise: f64) -> Opt
         in_channels: columns,
         out_channels: rows,
     };
-    Some(StitchingLayer { places, token: None })
+    Some(StitchingLayer { places, token: None, norms: Vec::new() })
 }
 
 /// The mean of all maps of the left student that have the layer's extents, transposed; no bias.
@@ -154,7 +154,7 @@ fn transposed(family: &Family, file: &Tensors, spec: &LayerSpec) -> Option<Stitc
         in_channels: columns,
         out_channels: rows,
     };
-    Some(StitchingLayer { places, token: None })
+    Some(StitchingLayer { places, token: None, norms: Vec::new() })
 }
 
 #[cfg(test)]

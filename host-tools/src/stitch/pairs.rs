@@ -143,7 +143,7 @@ fn keeps(filter: Filter, front: usize, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{Adapters, AnchorPairs, Directions, FinalNorm, SharedLayers, SpaceKind};
+    use crate::family::{Adapters, AnchorPairs, Directions, FinalNorm, Norms, SharedLayers, SpaceKind};
 
     fn rule(kernel: usize, stride: usize, filter: Filter) -> StitchingConfig {
         StitchingConfig {
@@ -160,6 +160,7 @@ mod tests {
             final_norm: FinalNorm::Applied,
             rank: None,
             shared_layers: SharedLayers::Mean,
+            norms: Norms::Anchor,
             adapters: Adapters::None,
             layers: None,
         }

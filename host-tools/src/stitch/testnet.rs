@@ -2,7 +2,7 @@
 
 use crate::family::{
     Adapters, AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm,
-    InputConfig, LayerIds, Layout, Located, SharedLayers, SpaceKind, StageExits, StitchingConfig,
+    InputConfig, LayerIds, Layout, Located, Norms, SharedLayers, SpaceKind, StageExits, StitchingConfig,
 };
 use crate::graph::{Conv, Dense, Graph, Node, Op, ValueId, Weights, Window};
 
@@ -63,6 +63,7 @@ fn config(depths: &[usize]) -> FamilyConfig {
             final_norm: FinalNorm::Applied,
             rank: None,
             shared_layers: SharedLayers::Mean,
+            norms: Norms::Anchor,
             adapters: Adapters::None,
             layers: None,
         },

@@ -2,13 +2,16 @@
 //!
 //! A layer is known by its first crossing, `small@tensor>large@tensor`, as `KEY.weight` (`[out, in]`) and `KEY.bias`
 //! (`[out]`); of low rank also `KEY.down` (`[rank, in]`), and with a map that makes class tokens `KEY.token.weight` and
-//! `KEY.token.bias`. The file stays valid when the space changes: crossings that it lacks are solved by least squares.
+//! `KEY.token.bias`. Batch norms measured anew behind a crossing are `norm/CROSSING:TENSOR.scale` and `.shift`, one number for
+//! each channel of the convolution that gives the tensor. The file stays valid when the space changes: crossings that it lacks are solved by least squares.
 
 use std::path::PathBuf;
 
 use super::init::{Initialization, least_squares};
-use super::{AffineLayer, Crossing, LayerSpec, Progress, Space, StitchError, StitchingLayer};
-use crate::family::{Dataset, Family};
+use super::recalibrate::{self, ChannelNorm, Recalibration};
+use super::{AffineLayer, Crossing, LayerSpec, Progress, Space, StitchError, StitchingLayer, silent};
+use crate::family::{Dataset, Family, Norms};
+use crate::graph::Op;
 use crate::safetensors::Tensors;
 
 /// What names a crossing in the file.
@@ -22,9 +25,26 @@ pub fn key(family: &Family, crossing: Crossing) -> String {
 }
 
 /// Adds a layer to a file, under one of its crossings.
-pub fn insert(file: &mut Tensors, key: &str, layer: &StitchingLayer) {
+pub fn insert(file: &mut Tensors, family: &Family, crossing: Crossing, layer: &StitchingLayer) {
+    let key = &key(family, crossing);
     insert_map(file, key, &layer.places);
     layer.token.iter().for_each(|token| insert_map(file, &format!("{key}.token"), token));
+}
+
+/// Adds what follows the batch norms behind the layer's crossings.
+pub fn insert_norms(file: &mut Tensors, family: &Family, layer: &StitchingLayer) {
+    for Recalibration { crossing, norms } in &layer.norms {
+        let key = norm_key(family, *crossing);
+        for norm in norms {
+            for (part, values) in [("scale", &norm.scale), ("shift", &norm.shift)] {
+                file.insert(format!("{key}{}.{part}", norm.tensor), vec![values.len()], values.clone());
+            }
+        }
+    }
+}
+
+fn norm_key(family: &Family, crossing: Crossing) -> String {
+    format!("norm/{}:", key(family, crossing))
 }
 
 fn insert_map(file: &mut Tensors, key: &str, map: &AffineLayer) {
@@ -58,7 +78,7 @@ pub fn layers(
 /// [`StitchError::Layers`] for a file that cannot be read or has layers of other extents.
 pub fn stored(family: &Family, space: &Space) -> Result<Vec<Option<StitchingLayer>>, StitchError> {
     let Some((path, mut file)) = file(family)? else { return Ok(vec![None; space.layers.len()]) };
-    let found = space.layers.iter().map(|spec| take(&mut file, &key(family, spec.uses[0]), spec));
+    let found = space.layers.iter().map(|spec| take(&mut file, family, spec));
     found.collect::<Result<Vec<_>, _>>().map_err(|reason| StitchError::Layers { path, reason })
 }
 
@@ -84,9 +104,29 @@ pub fn complete(
         }
     };
     fitted.fits.iter_mut().for_each(|fit| fit.layer = missing[fit.layer].id);
+    let is_solved: Vec<bool> = found.iter().map(Option::is_none).collect();
     let mut solved = fitted.layers.into_iter();
-    let layers = found.into_iter().filter_map(|layer| layer.or_else(|| solved.next())).collect();
+    let mut layers: Vec<StitchingLayer> =
+        found.into_iter().filter_map(|layer| layer.or_else(|| solved.next())).collect();
+    recalibrate_solved(family, space, &mut layers, &is_solved, images)?;
     Ok(Initialization { layers, fits: fitted.fits })
+}
+
+/// Measures the batch norms anew behind layers that least squares solved, if the family wants it.
+///
+/// # Errors
+/// As [`recalibrate::fit`].
+pub fn recalibrate_solved(
+    family: &Family,
+    space: &Space,
+    layers: &mut [StitchingLayer],
+    is_solved: &[bool],
+    images: &Dataset,
+) -> Result<(), StitchError> {
+    if family.config.stitching.norms == Norms::Anchor || !is_solved.contains(&true) {
+        return Ok(());
+    }
+    recalibrate::fit(family, space, layers, &|layer| is_solved[layer], images, &silent)
 }
 
 /// The family's file of trained layers, with its path; `None` if the family names none.
@@ -103,7 +143,8 @@ pub fn file(family: &Family) -> Result<Option<(PathBuf, Tensors)>, StitchError> 
     }
 }
 
-fn take(file: &mut Tensors, key: &str, spec: &LayerSpec) -> Result<Option<StitchingLayer>, String> {
+fn take(file: &mut Tensors, family: &Family, spec: &LayerSpec) -> Result<Option<StitchingLayer>, String> {
+    let key = &key(family, spec.uses[0]);
     let Some(places) = take_map(file, key, spec, spec.rank)? else { return Ok(None) };
     let token = match spec.makes_token {
         false => None,
@@ -111,7 +152,37 @@ fn take(file: &mut Tensors, key: &str, spec: &LayerSpec) -> Result<Option<Stitch
             take_map(file, &format!("{key}.token"), spec, None)?.ok_or(format!("layer `{key}` lacks its token map"))?,
         ),
     };
-    Ok(Some(StitchingLayer { places, token }))
+    let mut norms = Vec::new();
+    for &crossing in &spec.uses {
+        let found = take_norms(file, family, crossing)?;
+        norms.extend((!found.is_empty()).then_some(Recalibration { crossing, norms: found }));
+    }
+    Ok(Some(StitchingLayer { places, token, norms }))
+}
+
+/// What the file has of the batch norms behind a crossing, in the order of the anchor's nodes.
+fn take_norms(file: &mut Tensors, family: &Family, crossing: Crossing) -> Result<Vec<ChannelNorm>, String> {
+    let key = norm_key(family, crossing);
+    let mut norms = Vec::new();
+    for node in &family.anchors[crossing.to.0].graph.nodes {
+        let Op::Conv(conv) = &node.op else { continue };
+        let names = ["scale", "shift"].map(|part| format!("{key}{}.{part}", node.tensor));
+        let found = names.each_ref().map(|name| file.tensors.remove(name));
+        let [scale, shift] = match found {
+            [None, None] => continue,
+            [Some(scale), Some(shift)] => [scale.values, shift.values],
+            _ => return Err(format!("of `{}` and `{}` one is missing", names[0], names[1])),
+        };
+        if [&scale, &shift].into_iter().any(|values| values.len() != conv.out_channels) {
+            return Err(format!("`{}` and `.shift` need {} values", names[0], conv.out_channels));
+        }
+        if !scale.iter().all(|value| value.is_normal() && *value > 0.0) || !shift.iter().all(|value| value.is_finite())
+        {
+            return Err(format!("`{}` must hold numbers above 0 and `.shift` finite ones", names[0]));
+        }
+        norms.push(ChannelNorm { tensor: node.tensor.clone(), scale, shift });
+    }
+    Ok(norms)
 }
 
 fn take_map(
@@ -160,7 +231,7 @@ mod tests {
         let mut own = solved.layers[1].clone();
         own.places.weights.iter_mut().for_each(|w| *w += 1.0);
         let mut file = Tensors::default();
-        insert(&mut file, &key(&family, space.layers[1].uses[0]), &own);
+        insert(&mut file, &family, space.layers[1].uses[0], &own);
         std::fs::write(folder.path().join("s.safetensors"), file.to_bytes()).unwrap();
         family.folder = folder.path().to_owned();
         family.config.stitching.layers = Some("s.safetensors".into());
@@ -180,8 +251,8 @@ mod tests {
         let mut file = Tensors::default();
         let places =
             AffineLayer { down: None, weights: vec![0.0; 2], bias: vec![0.0], in_channels: 2, out_channels: 1 };
-        let wrong = StitchingLayer { places, token: None };
-        insert(&mut file, &key, &wrong);
+        let wrong = StitchingLayer { places, token: None, norms: Vec::new() };
+        insert(&mut file, &family, space.layers[0].uses[0], &wrong);
         std::fs::write(folder.path().join("s.safetensors"), file.to_bytes()).unwrap();
         family.folder = folder.path().to_owned();
         family.config.stitching.layers = Some("s.safetensors".into());

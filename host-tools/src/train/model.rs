@@ -2,23 +2,21 @@
 
 use std::collections::HashMap;
 
-use stitchkit_runtime::bundle::Quant;
-
 use super::TrainError;
 use super::engine::{Grads, Options, ParamId, Params, Program, Role, Training};
+use super::norms::AnchorNorms;
 use super::optimizer::Rate;
 use super::paths::{LayerConstants, MapConstants, Path};
 use super::random::{Purpose, Random};
 use super::rounding::Rounding;
 use super::settings::{Settings, StitchBiases, Trained};
-use crate::family::Family;
+use crate::family::{Dataset, Family};
 use crate::graph::{Graph, ValueId, Weights};
+use crate::quantize::Writable;
 use crate::safetensors::Tensors;
-use crate::stitch::trained::{insert, key};
-use crate::stitch::{Candidate, Crossing, Space, StitchingLayer};
-
-/// Which constants of the anchors can be written back: anchor, node, constant.
-pub type Writable<'a> = &'a dyn Fn(usize, usize, usize) -> bool;
+use crate::stitch::recalibrate::{self, crossing};
+use crate::stitch::trained::{insert, insert_norms, key};
+use crate::stitch::{Candidate, Crossing, Space, StitchingLayer, silent};
 
 /// All parameters of a family, and the networks over them.
 #[derive(Debug)]
@@ -30,6 +28,19 @@ pub struct Model {
     layers: Vec<LayerConstants>,
     updates: Vec<LowRank>,
     is_stitch: Vec<bool>,
+    /// Batch norms of the anchors where they are trained.
+    norms: Option<AnchorNorms>,
+}
+
+/// A family as training leaves it.
+#[derive(Debug)]
+pub struct Finished {
+    /// The anchors as they are now.
+    pub family: Family,
+    /// The networks, with indices into `layers`.
+    pub candidates: Vec<Candidate>,
+    /// Stitching layers; layers with a bias for each crossing became several.
+    pub layers: Vec<StitchingLayer>,
 }
 
 /// A network of the space.
@@ -79,21 +90,27 @@ impl Model {
         followed: &[Vec<ValueId>],
         writable: Writable<'_>,
         rounding: Option<&Rounding>,
+        norms: Option<&AnchorNorms>,
     ) -> Result<Self, TrainError> {
-        let layers = LayerConstants::of_space(space, layers, settings.biases);
-        let mut model =
-            Self { params: Params::new(), networks: Vec::new(), layers, updates: Vec::new(), is_stitch: Vec::new() };
+        let mut model = Self {
+            params: Params::new(),
+            networks: Vec::new(),
+            layers: LayerConstants::of_space(space, layers, settings.biases),
+            updates: Vec::new(),
+            is_stitch: Vec::new(),
+            norms: norms.cloned(),
+        };
         model.add_anchors(family, settings.trained, writable)?;
+        model.add_norms(family, settings.trained)?;
         model.is_stitch = vec![false; model.params.len()];
         model.add_layers(family, settings)?;
         let taps = if settings.distillation.features > 0.0 { Taps::Features } else { Taps::Logits };
         for candidate in &space.candidates {
-            let rounded = rounding.map_or_else(Vec::new, |rounding| rounding.of_network(candidate.id as usize));
             let followed = match candidate.legs[..] {
                 [leg] => followed.get(leg.anchor).map_or(&[][..], Vec::as_slice),
                 _ => &[],
             };
-            model.compile(family, candidate, (taps, followed), rounded)?;
+            model.compile(family, candidate, (taps, followed), rounding, settings)?;
         }
         model.is_stitch.resize(model.params.len(), true);
         Ok(model)
@@ -111,12 +128,33 @@ impl Model {
         Ok(())
     }
 
+    fn add_norms(&mut self, family: &Family, trained: Trained) -> Result<(), TrainError> {
+        let trains = matches!(trained, Trained::All | Trained::Anchors);
+        for (anchor, norms) in family.anchors.iter().zip(self.norms.clone().unwrap_or_default().of_anchors) {
+            for (tensor, map) in norms {
+                let name = format!("{}@{tensor}", anchor.name);
+                self.add(&map.scale, &format!("{name}.scale"), Role::Bias, vec![map.scale.len()], trains)?;
+                self.add(&map.shift, &format!("{name}.shift"), Role::Bias, vec![map.shift.len()], trains)?;
+            }
+        }
+        Ok(())
+    }
+
     fn add_layers(&mut self, family: &Family, settings: &Settings) -> Result<(), TrainError> {
         for (number, layer) in self.layers.clone().iter().enumerate() {
             for (part, map) in layer.maps() {
                 let names: Vec<String> =
                     layer.uses.iter().map(|&usage| format!("{}{part}", key(family, usage))).collect();
                 self.add_map(&names, map, number, settings)?;
+            }
+            let trains = matches!(settings.trained, Trained::All | Trained::Stitches);
+            for (&usage, norms) in layer.uses.iter().zip(&layer.norms) {
+                for (tensor, map) in norms {
+                    let name = format!("{}:{tensor}", key(family, usage));
+                    let shape = || vec![map.scale.len()];
+                    self.add(&map.scale, &format!("{name}.scale"), Role::Bias, shape(), trains)?;
+                    self.add(&map.shift, &format!("{name}.shift"), Role::Bias, shape(), trains)?;
+                }
             }
         }
         Ok(())
@@ -181,13 +219,19 @@ impl Model {
         family: &Family,
         candidate: &Candidate,
         (taps, followed): (Taps, &[ValueId]),
-        rounded: Vec<(ValueId, Quant)>,
+        rounding: Option<&Rounding>,
+        settings: &Settings,
     ) -> Result<(), TrainError> {
-        let path = Path::new(family, candidate, &self.layers)?;
+        let path = Path::new(family, candidate, &self.layers, self.norms.as_ref())?;
+        let rounded = rounding.map_or_else(Vec::new, |rounding| rounding.of_network(candidate.id as usize, &path));
         let mut taps = tapped(&path, taps);
         let anchor = &family.anchors[candidate.legs[0].anchor].graph;
         taps.extend(followed.iter().filter_map(|&value| same_value(anchor, value, &path.graph)));
-        let options = Options { taps, fake_quant: rounded, ..Options::default() };
+        let (batch_norms, chunk_samples) = match self.norms {
+            Some(_) => (path.maps(), Some(settings.norm_images)),
+            None => (Vec::new(), None),
+        };
+        let options = Options { taps, fake_quant: rounded, batch_norms, chunk_samples };
         let program = Program::compile(&path.graph, &mut self.params, &options)
             .map_err(|source| TrainError::Network { path: candidate.path.clone(), source })?;
         self.networks.push(Network { program, path });
@@ -251,12 +295,24 @@ impl Model {
         Rate { rate: (largest * share) as f32, decay: if decays { settings.decay as f32 } else { 0.0 } }
     }
 
-    /// The family with the anchors as they are now.
-    #[must_use]
-    pub fn family(&self, family: &Family) -> Family {
-        let mut family = family.clone();
-        family.anchors.iter_mut().for_each(|anchor| anchor.graph = self.params.export(&anchor.graph));
-        family
+    /// The family as it is now. Batch norms that are trained are folded into the anchors and measured anew behind crossings, on
+    /// `images`.
+    ///
+    /// # Errors
+    /// [`TrainError`] if an anchor cannot be cut.
+    pub fn finished(&self, family: &Family, space: &Space, images: &Dataset) -> Result<Finished, TrainError> {
+        let mut now = family.clone();
+        now.anchors.iter_mut().for_each(|anchor| anchor.graph = self.params.export(&anchor.graph));
+        let (candidates, mut layers) = self.stitching(space);
+        let Some(norms) = &self.norms else { return Ok(Finished { family: now, candidates, layers }) };
+        let batch = recalibrate::batch_of(family, images);
+        for (index, anchor) in now.anchors.iter_mut().enumerate() {
+            anchor.graph = norms.folded(index, &anchor.graph, &self.params, &batch);
+        }
+        layers.iter_mut().for_each(|layer| layer.norms.clear());
+        let split = Space { candidates: candidates.clone(), ..space.clone() };
+        recalibrate::fit(&now, &split, &mut layers, &|_| true, images, &silent)?;
+        Ok(Finished { family: now, candidates, layers })
     }
 
     /// The stitching layer at a crossing, as it is now.
@@ -268,8 +324,7 @@ impl Model {
     }
 
     /// All stitching layers with the candidates that use them: layers with a bias for each crossing become several.
-    #[must_use]
-    pub fn stitching(&self, space: &Space) -> (Vec<Candidate>, Vec<StitchingLayer>) {
+    fn stitching(&self, space: &Space) -> (Vec<Candidate>, Vec<StitchingLayer>) {
         let mut position: HashMap<(usize, Crossing), usize> = HashMap::new();
         let mut layers = Vec::new();
         for (index, constants) in self.layers.iter().enumerate() {
@@ -280,8 +335,7 @@ impl Model {
         }
         let mut candidates = space.candidates.clone();
         for candidate in &mut candidates {
-            let crossings: Vec<Crossing> =
-                candidate.legs.windows(2).map(|pair| super::paths::crossing(pair[0], pair[1])).collect();
+            let crossings: Vec<Crossing> = candidate.legs.windows(2).map(|pair| crossing(pair[0], pair[1])).collect();
             for (layer, crossing) in candidate.layers.iter_mut().zip(crossings) {
                 *layer = position[&(*layer, crossing)];
             }
@@ -289,14 +343,18 @@ impl Model {
         (candidates, layers)
     }
 
-    /// The stitching layers as a file that [`crate::stitch::trained`] reads.
+    /// The stitching layers of a finished family as a file that [`crate::stitch::trained`] reads.
     #[must_use]
-    pub fn layer_file(&self, family: &Family, biases: StitchBiases) -> Tensors {
+    pub fn layer_file(&self, finished: &Finished, biases: StitchBiases) -> Tensors {
         let mut file = Tensors::default();
-        for (index, constants) in self.layers.iter().enumerate() {
+        let mut layers = finished.layers.iter();
+        for constants in &self.layers {
             let count = if biases == StitchBiases::PerCrossing { constants.uses.len() } else { 1 };
-            for (usage, &crossing) in constants.uses.iter().enumerate().take(count) {
-                insert(&mut file, &key(family, crossing), &self.layer_at(index, usage));
+            for (usage, (&crossing, layer)) in constants.uses.iter().zip(layers.by_ref()).enumerate() {
+                if usage < count {
+                    insert(&mut file, &finished.family, crossing, layer);
+                }
+                insert_norms(&mut file, &finished.family, layer);
             }
         }
         file

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::TrainError;
 use super::learngene::FeatureMaps;
-use super::model::Model;
+use super::model::{Finished, Model};
 use super::rounding::Rounding;
 use super::settings::{Settings, StitchBiases, Trained};
 use crate::family::{FILE_NAME, Family};
@@ -22,8 +22,8 @@ pub const LAYERS_NAME: &str = "stitches.safetensors";
 /// A family as training leaves it.
 #[derive(Debug)]
 pub struct TrainedFamily<'a> {
-    /// The family that was trained.
-    pub family: &'a Family,
+    /// Anchors and stitching layers as they are now.
+    pub finished: Finished,
     /// Its anchors' files.
     pub rewriters: &'a [Rewriter],
     /// What was trained.
@@ -47,16 +47,17 @@ impl TrainedFamily<'_> {
             let path = path.to_owned();
             move |source| TrainError::Write { path, source }
         };
-        let Self { family, model, .. } = *self;
+        let Self { finished, model, .. } = self;
+        let family = &finished.family;
         for (anchor, rewriter) in family.anchors.iter().zip(self.rewriters) {
-            let bytes = rewriter.write(&model.params.export(&anchor.graph))?;
+            let bytes = rewriter.write(&anchor.graph)?;
             let path = folder.join(format!("{}.onnx", anchor.name));
             files::replace(&path, &bytes).map_err(io(&path))?;
         }
         let layers = self.layers();
         if layers == Layers::Trained {
             let path = folder.join(LAYERS_NAME);
-            let mut layers = model.layer_file(family, self.settings.biases);
+            let mut layers = model.layer_file(finished, self.settings.biases);
             self.rounding.into_iter().for_each(|rounding| rounding.store(&mut layers));
             files::replace(&path, &layers.to_bytes()).map_err(io(&path))?;
         }

@@ -3,12 +3,16 @@
 //! Every network becomes one graph from the image to the logits. Its constants are clones of those of the anchors and of one
 //! set of stitching layers, so that a parameter store knows them as the same parameters in every network.
 
-use crate::family::Family;
-use crate::graph::{Dense, Graph, Node, Op, ValueId, Weights};
-use crate::stitch::adapter::{Adapter, Part};
-use crate::stitch::space::segment;
-use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Leg, Space, StitchError, StitchingLayer};
+use std::ops::Range;
 
+use crate::family::Family;
+use crate::graph::{ChannelMap, Dense, Graph, Node, Op, ValueId, Weights};
+use crate::stitch::adapter::{Adapter, Part};
+use crate::stitch::recalibrate::{ChannelNorm, Recalibration, crossing, is_map, with_maps};
+use crate::stitch::space::segment;
+use crate::stitch::{AffineLayer, Candidate, Crossing, LayerSpec, Space, StitchError, StitchingLayer};
+
+use super::norms::AnchorNorms;
 use super::settings::StitchBiases;
 
 /// Constants of one stitching layer.
@@ -20,6 +24,16 @@ pub struct LayerConstants {
     pub places: MapConstants,
     /// The map that makes class tokens.
     pub token: Option<MapConstants>,
+    /// What follows the batch norms behind each use: tensors of convolutions, factors and summands.
+    pub norms: Vec<Vec<(String, ChannelMap)>>,
+}
+
+/// Factors of batch norms stay above 0 however they are trained.
+const LEAST_SCALE: f32 = 1e-3;
+
+fn norm_constants(norm: &ChannelNorm) -> (String, ChannelMap) {
+    let map = ChannelMap { scale: norm.scale.as_slice().into(), shift: norm.shift.as_slice().into() };
+    (norm.tensor.clone(), map)
 }
 
 /// Constants of one affine map.
@@ -43,6 +57,7 @@ impl LayerConstants {
             uses: spec.uses.clone(),
             places: MapConstants::new(&layer.places, spec.uses.len(), biases),
             token: layer.token.as_ref().map(|token| MapConstants::new(token, spec.uses.len(), biases)),
+            norms: spec.uses.iter().map(|&usage| layer.norms_at(usage).iter().map(norm_constants).collect()).collect(),
         };
         space.layers.iter().zip(layers).map(constants).collect()
     }
@@ -62,7 +77,15 @@ impl LayerConstants {
             in_channels: constants.channels[0],
             out_channels: constants.channels[1],
         };
-        StitchingLayer { places: map(&self.places), token: self.token.as_ref().map(map) }
+        let norm = |(tensor, map): &(String, ChannelMap)| ChannelNorm {
+            tensor: tensor.clone(),
+            scale: value(&map.scale).into_iter().map(|scale| scale.max(LEAST_SCALE)).collect(),
+            shift: value(&map.shift),
+        };
+        let norms: Vec<ChannelNorm> = self.norms[usage].iter().map(norm).collect();
+        let norms = (!norms.is_empty()).then(|| Recalibration { crossing: self.uses[usage], norms });
+        let token = self.token.as_ref().map(map);
+        StitchingLayer { places: map(&self.places), token, norms: norms.into_iter().collect() }
     }
 }
 
@@ -97,6 +120,8 @@ impl MapConstants {
 pub struct Path {
     /// From the image to the anchor's output.
     pub graph: Graph,
+    /// The nodes of each leg and of the stitching layers between them, front to end.
+    pub parts: Vec<Range<usize>>,
     /// Result of each stitching layer.
     pub stitched: Vec<ValueId>,
     /// Logits: the output, or what a last softmax reads.
@@ -106,25 +131,47 @@ pub struct Path {
 }
 
 impl Path {
-    /// The graph of a network.
+    /// The graph of a network. With `norms` the batch norms of all anchors, which are trained, are in it; else those that were
+    /// measured anew behind the path's crossings.
     ///
     /// # Errors
     /// [`StitchError::Segment`] if an anchor cannot be cut where the path wants it.
-    pub fn new(family: &Family, candidate: &Candidate, layers: &[LayerConstants]) -> Result<Self, StitchError> {
+    pub fn new(
+        family: &Family,
+        candidate: &Candidate,
+        layers: &[LayerConstants],
+        norms: Option<&AnchorNorms>,
+    ) -> Result<Self, StitchError> {
         let first = candidate.legs[0];
-        let mut graph = segment(family, first)?;
+        let mut graph =
+            with_maps(segment(family, first)?, &norms.map_or_else(Vec::new, |norms| norms.maps(first.anchor)));
         graph.name.clone_from(&candidate.path);
         let mut stitched = Vec::new();
+        let mut parts = vec![0..graph.nodes.len()];
         for (pair, &layer) in candidate.legs.windows(2).zip(&candidate.layers) {
-            let (left, entered) = (pair[0], segment(family, pair[1])?);
-            let crossing = crossing(left, pair[1]);
-            let stitch = stitch_graph(&layers[layer], crossing, graph.shape(graph.output), &entered.input_shape);
-            append(&mut graph, stitch);
+            let crossing = crossing(pair[0], pair[1]);
+            let usage = layers[layer].uses.iter().position(|&usage| usage == crossing).unwrap_or(0);
+            let maps = match norms {
+                Some(norms) => norms.maps(pair[1].anchor),
+                None => layers[layer].norms[usage].iter().map(|(tensor, map)| (tensor.as_str(), map.clone())).collect(),
+            };
+            let entered = with_maps(segment(family, pair[1])?, &maps);
+            let stitch = stitch_graph(&layers[layer], usage, graph.shape(graph.output), &entered.input_shape);
+            parts.push(append(&mut graph, stitch));
             stitched.push(graph.output);
-            append(&mut graph, entered);
+            parts.push(append(&mut graph, entered));
         }
         let (logits, features) = ends(&graph);
-        Ok(Self { graph, stitched, logits, features })
+        Ok(Self { graph, parts, stitched, logits, features })
+    }
+}
+
+impl Path {
+    /// The affine maps that batch norms became.
+    #[must_use]
+    pub fn maps(&self) -> Vec<ValueId> {
+        let nodes = self.graph.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| is_map(node)).map(|(index, _)| ValueId(index + 1)).collect()
     }
 }
 
@@ -143,14 +190,7 @@ pub fn ends(graph: &Graph) -> (ValueId, Option<ValueId>) {
     (logits, features)
 }
 
-/// Where a path changes from one leg to the next.
-#[must_use]
-pub fn crossing(left: Leg, entered: Leg) -> Crossing {
-    Crossing { from: (left.anchor, left.to.unwrap_or(0)), to: (entered.anchor, entered.from.unwrap_or(0)) }
-}
-
-fn stitch_graph(layer: &LayerConstants, crossing: Crossing, from: &[usize], to: &[usize]) -> Graph {
-    let usage = layer.uses.iter().position(|&usage| usage == crossing).unwrap_or(0);
+fn stitch_graph(layer: &LayerConstants, usage: usize, from: &[usize], to: &[usize]) -> Graph {
     let adapter = Adapter::between(from, to).expect("crossings are between shapes that an adapter joins");
     adapter.graph(&|part| match part {
         Part::Places => layer.places.operators(usage),
@@ -158,8 +198,8 @@ fn stitch_graph(layer: &LayerConstants, crossing: Crossing, from: &[usize], to: 
     })
 }
 
-/// Lets `part` go on where `graph` ends.
-fn append(graph: &mut Graph, part: Graph) {
+/// Lets `part` go on where `graph` ends; the nodes it has there.
+fn append(graph: &mut Graph, part: Graph) -> Range<usize> {
     let (start, entry) = (graph.nodes.len(), graph.output);
     let moved = |value: ValueId| if value == ValueId::INPUT { entry } else { ValueId(value.0 + start) };
     graph.output = moved(part.output);
@@ -167,6 +207,7 @@ fn append(graph: &mut Graph, part: Graph) {
         node.inputs.iter_mut().for_each(|input| *input = moved(*input));
         graph.nodes.push(node);
     }
+    start..graph.nodes.len()
 }
 
 #[cfg(test)]
@@ -187,7 +228,7 @@ mod tests {
         let batch = images.batch(0..5, &family.config.input);
         let wanted = Runner::new(&family, &space.candidates, &layers).unwrap().logits(&batch);
         for (candidate, wanted) in space.candidates.iter().zip(&wanted) {
-            let path = Path::new(&family, candidate, &constants).unwrap();
+            let path = Path::new(&family, candidate, &constants, None).unwrap();
             assert_eq!(forward(&path.graph, &batch), *wanted, "{}", candidate.path);
             assert_eq!(path.stitched.len(), candidate.layers.len());
             let last = candidate.legs.last().unwrap().anchor;

@@ -9,20 +9,20 @@ use super::checkpoint::{self, State};
 use super::engine::{Grads, Workspace};
 use super::learngene::{FeatureMaps, MapTarget};
 use super::log::{self, Event, LoggedNetwork, RunLog};
-use super::model::Model;
+use super::model::{Finished, Model};
 use super::objective::Objective;
 use super::optimizer::{Moments, clipping, cosine};
 use super::random::{Purpose, Random};
 use super::rounding::Rounding;
-use super::settings::{Quantized, Settings, StitchStart, Trained};
+use super::settings::{BatchNorms, Quantized, Settings, StitchStart, Trained};
 use super::setup::Setup;
 use super::teacher::{FeatureTargets, Frozen, Teacher, teacher};
 use super::{TrainError, output};
 use crate::compile::{ExportOptions, compile_calibrated};
 use crate::export;
-use crate::family::{Dataset, Family};
+use crate::family::Family;
 use crate::files;
-use crate::graph::{Batch, Op};
+use crate::graph::Batch;
 use crate::stitch::{LayerSpec, evaluate};
 use crate::study::int8_correct;
 
@@ -128,6 +128,8 @@ pub struct Outcome {
     pub dropped: Vec<bool>,
     /// Held-out images.
     pub validation_images: usize,
+    /// What ran on them: float networks, or int8 plans where training rounded.
+    pub quantized: Quantized,
     /// Steps done.
     pub steps: u64,
 }
@@ -137,7 +139,6 @@ struct Runner<'a> {
     setup: &'a Setup<'a>,
     model: Model,
     rounding: Option<Rounding>,
-    calibration: Dataset,
     state: State,
     moments: Vec<Moments>,
     teacher: Option<Frozen>,
@@ -210,7 +211,7 @@ pub fn train(job: &Job<'_>, watch: &dyn Watch) -> Result<Outcome, TrainError> {
     };
     runner.steps(job, &log, watch)?;
     let result = output::TrainedFamily {
-        family: job.family,
+        finished: runner.finished()?,
         rewriters: &setup.rewriters,
         model: &runner.model,
         rounding: runner.rounding.as_ref(),
@@ -250,6 +251,11 @@ fn check(settings: &Settings, teacher: Option<&Teacher>) -> Result<(), TrainErro
             "--learngene trains anchors: --train all or anchors",
         ),
         (
+            settings.batch_norms == BatchNorms::Frozen || settings.quantized == Quantized::Float,
+            "--qat pins ranges, which batch norms that are trained would move; train them first, then --qat",
+        ),
+        (settings.norm_images > 1, "--norm-images must be at least 2"),
+        (
             !alone || settings.quantized == Quantized::Float,
             "--qat rounds whole families; train the stitches first, then --qat",
         ),
@@ -263,29 +269,19 @@ fn check(settings: &Settings, teacher: Option<&Teacher>) -> Result<(), TrainErro
     if wrong.is_empty() { Ok(()) } else { Err(TrainError::Settings(wrong)) }
 }
 
-/// Export changes transformers before it quantizes them, in ways that training does not follow.
-fn check_rounding(family: &Family) -> Result<(), TrainError> {
-    let nodes = family.anchors.iter().flat_map(|anchor| &anchor.graph.nodes);
-    let other = nodes.map(|node| &node.op).find(|op| matches!(op.name(), "layernorm" | "matmul" | "attention"));
-    let text =
-        |op: &Op| format!("--qat trains networks of convolutions and fully connected layers; one has a {}", op.name());
-    other.map_or(Ok(()), |op| Err(TrainError::Settings(vec![text(op)])))
-}
-
 fn refused(job: &Job<'_>, reason: String) -> TrainError {
     TrainError::Checkpoint { path: job.out.join(checkpoint::FILE_NAME), reason }
 }
 
 impl<'a> Runner<'a> {
     fn start(setup: &'a Setup<'a>, job: &Job<'_>, watch: &dyn Watch) -> Result<Self, TrainError> {
-        let images = setup.family.training_images()?.calibration;
-        let fitted = setup.start_layers(&images, &|done, all| watch.stage("fitting stitches", done, all))?;
+        let images = &setup.calibration;
+        let fitted = setup.start_layers(images, &|done, all| watch.stage("fitting stitches", done, all))?;
         let rounding = match setup.settings.quantized {
             Quantized::Float => None,
             Quantized::Activations => {
-                export::check_operators(setup.family).map_err(Box::new)?;
-                check_rounding(setup.family)?;
-                Some(Rounding::new(setup.family, &setup.space.candidates, &fitted.layers, &images)?)
+                export::check_operators(&setup.family).map_err(Box::new)?;
+                Some(Rounding::new(&setup.family, &setup.space.candidates, &fitted.layers, images)?)
             }
         };
         let mut model = setup.model(&fitted.layers, rounding.as_ref())?;
@@ -294,21 +290,20 @@ impl<'a> Runner<'a> {
         let state = State::new(setup.settings.clone(), networks, sampler, vec![0.0; setup.space.candidates.len()]);
         let follows = setup.settings.learngene.is_some();
         let alone = job.teacher.as_ref().filter(|_| !follows);
-        let teacher = alone.map(|source| teacher(setup.family, &source.graph, &[])).transpose()?;
+        let teacher = alone.map(|source| teacher(&setup.family, &source.graph, &[])).transpose()?;
         let maps = job.teacher.as_ref().filter(|_| follows).map(|source| {
             let (noise, params) = (setup.settings.stitch_noise, &mut model.params);
-            FeatureMaps::new(setup.family, source, &setup.positions, &images, noise, params)
+            FeatureMaps::new(&setup.family, source, &setup.positions, images, noise, params)
         });
         let maps = maps.transpose()?;
         let features = match setup.settings.distillation.features > 0.0 {
-            true => Some(FeatureTargets::new(setup.family, &setup.space.candidates)?),
+            true => Some(FeatureTargets::new(&setup.family, &setup.space.candidates)?),
             false => None,
         };
         let grads = Grads::new(&model.params);
         let moments = vec![Moments::default(); model.params.len()];
         let workspace = Workspace::new();
-        let calibration = images;
-        Ok(Self { setup, model, rounding, calibration, state, moments, teacher, maps, features, workspace, grads })
+        Ok(Self { setup, model, rounding, state, moments, teacher, maps, features, workspace, grads })
     }
 
     /// Validates least squares and begins the log.
@@ -444,7 +439,7 @@ impl<'a> Runner<'a> {
             let share = settings.distillation.share * settings.learngene.map_or(0.0, |learngene| learngene.weight);
             maps.targets(candidate.legs[0].anchor, answers, share * weight, &self.model.params, &mut self.workspace)
         });
-        let features = self.features.as_mut().map(|targets| targets.of(setup.family, candidate, &images));
+        let features = self.features.as_mut().map(|targets| targets.of(&setup.family, candidate, &images));
         let objective = Objective {
             targets: &labels,
             classes: setup.classes,
@@ -469,14 +464,17 @@ impl<'a> Runner<'a> {
         Ok(images.n)
     }
 
+    fn finished(&self) -> Result<Finished, TrainError> {
+        self.model.finished(&self.setup.family, &self.setup.space, &self.setup.calibration)
+    }
+
     /// Held-out accuracy of every network, of its int8 plan where training rounds.
     fn accuracy(&self, watch: &dyn Watch) -> Result<Vec<f64>, TrainError> {
-        let family = self.model.family(self.setup.family);
-        let (candidates, layers) = self.model.stitching(&self.setup.space);
+        let Finished { family, candidates, layers } = self.finished()?;
         if let Some(rounding) = &self.rounding {
             let options = ExportOptions { golden_inputs: 0, ..ExportOptions::default() };
             let ranges = rounding.calibration();
-            let compiled = compile_calibrated(&family, &candidates, &layers, ranges, &self.calibration, &options);
+            let compiled = compile_calibrated(&family, &candidates, &layers, ranges, &self.setup.calibration, &options);
             let compiled = compiled.map_err(|error| Box::new(error.into()))?;
             let watch = |_: &'static str, done, all| watch.stage("validating, int8", done, all);
             let correct = int8_correct(&compiled, &self.setup.held_out, "", &watch).map_err(Box::new)?;
@@ -536,6 +534,7 @@ impl<'a> Runner<'a> {
             draws: self.state.sampler.counts().to_vec(),
             dropped: self.state.sampler.dropped().to_vec(),
             validation_images: self.setup.held_out.len(),
+            quantized: self.setup.settings.quantized,
             steps: self.state.step,
         }
     }

@@ -65,6 +65,17 @@ pub enum Quantized {
     Activations,
 }
 
+/// What becomes of batch norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNorms {
+    /// They stay folded into the layers before them, with their statistics; behind crossings, what was measured anew there is
+    /// trained.
+    Frozen,
+    /// Networks are normalised with the statistics of their own images, and measured anew before validation and at the end.
+    Trained,
+}
+
 /// Where students follow the teacher inside. Blocks are matched by their share of the depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -144,6 +155,10 @@ pub struct Settings {
     /// What stitching layers start from.
     #[serde(default)]
     pub stitch_start: StitchStart,
+    /// Batch norms.
+    pub batch_norms: BatchNorms,
+    /// Images that are normalised together, at least, where batch norms are trained.
+    pub norm_images: usize,
     /// Rounding in training.
     pub quantized: Quantized,
     /// Noise that least-squares stitching layers must bear, see [`crate::stitch::init::least_squares`].

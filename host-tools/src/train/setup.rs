@@ -1,26 +1,32 @@
 //! What a run works with and does not change.
 
+use std::borrow::Cow;
+
 use super::TrainError;
 use super::augment::{self, TrainingBatch};
 use super::learngene::positions_of;
 use super::log::LoggedNetwork;
 use super::model::{Model, constants};
+use super::norms::AnchorNorms;
 use super::positions::Position;
 use super::random::epoch_order;
 use super::rounding::Rounding;
 use super::sampler::Sampler;
-use super::settings::{Settings, StitchStart, Trained};
+use super::settings::{BatchNorms, Quantized, Settings, StitchStart, Trained};
 use super::teacher::Teacher;
-use crate::family::{Anchor, Dataset, Family};
+use crate::family::{Anchor, Dataset, Family, TrainingImages};
 use crate::graph::rewrite::Rewriter;
 use crate::graph::{Graph, ValueId};
+use crate::quantize::equalized;
 use crate::stitch::init::Initialization;
+use crate::stitch::recalibrate::batch_of;
 use crate::stitch::{Candidate, Progress, Space, StitchError, StitchingLayer, learned, space, trained};
 
 /// What a run works with and does not change.
 pub struct Setup<'a> {
     /// The family.
-    pub family: &'a Family,
+    /// Equalized where training rounds.
+    pub family: Cow<'a, Family>,
     /// All settings.
     pub settings: &'a Settings,
     /// Networks and stitching layers; of anchors alone if nothing else is trained.
@@ -29,6 +35,10 @@ pub struct Setup<'a> {
     pub rewriters: Vec<Rewriter>,
     /// Where each anchor follows the teacher; empty if none does.
     pub positions: Vec<Vec<Position>>,
+    /// Images that choose ranges and solve stitching layers.
+    pub calibration: Dataset,
+    /// Batch norms of the anchors where they are trained.
+    pub norms: Option<AnchorNorms>,
     /// Images trained on.
     pub training: Dataset,
     /// Images of a validation.
@@ -42,25 +52,51 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Enumerates the space, reads images, and finds where anchors follow the teacher.
     pub fn new(family: &'a Family, settings: &'a Settings, teacher: Option<&Teacher>) -> Result<Self, TrainError> {
-        let mut space = space::enumerate(family)?;
+        let rewriters =
+            family.anchors.iter().map(|anchor| Rewriter::read(&anchor.path)).collect::<Result<Vec<_>, _>>()?;
+        let family = match settings.quantized {
+            Quantized::Float => Cow::Borrowed(family),
+            Quantized::Activations => {
+                let writable = |anchor: usize, node, constant| rewriters[anchor].is_writable(node, constant);
+                Cow::Owned(equalized(family, &writable)?)
+            }
+        };
+        let mut space = space::enumerate(&family)?;
         if settings.trained == Trained::Anchors {
             space.candidates.retain(|candidate| candidate.layers.is_empty());
             space.layers.clear();
         }
         let positions = match settings.learngene.zip(teacher) {
-            Some((learngene, teacher)) => positions_of(family, teacher, learngene)?,
+            Some((learngene, teacher)) => positions_of(&family, teacher, learngene)?,
             None => Vec::new(),
         };
-        let rewriters =
-            family.anchors.iter().map(|anchor| Rewriter::read(&anchor.path)).collect::<Result<Vec<_>, _>>()?;
         let training = family.learning_images()?;
-        let mut held_out = family.training_images()?.search;
+        let TrainingImages { calibration, search: mut held_out } = family.training_images()?;
+        let norms = match settings.batch_norms {
+            BatchNorms::Frozen => None,
+            BatchNorms::Trained if calibration.is_empty() => {
+                return Err(StitchError::NoImages { task: "measuring batch norms" }.into());
+            }
+            BatchNorms::Trained => Some(AnchorNorms::new(&family, &batch_of(&family, &calibration))),
+        };
         let kept = held_out.len().min(settings.validation_images.max(1));
         held_out.labels.truncate(kept);
         held_out.images.truncate(kept * family.config.input.pixels());
         let classes = family.anchors[0].graph.elements(family.anchors[0].graph.output);
         let epoch_steps = (training.len() / settings.batch).max(1) as u64;
-        Ok(Self { family, settings, space, rewriters, positions, training, held_out, classes, epoch_steps })
+        Ok(Self {
+            family,
+            settings,
+            space,
+            rewriters,
+            positions,
+            calibration,
+            norms,
+            training,
+            held_out,
+            classes,
+            epoch_steps,
+        })
     }
 
     /// Steps in all.
@@ -73,7 +109,8 @@ impl<'a> Setup<'a> {
         let writable = |anchor: usize, node, constant| self.rewriters[anchor].is_writable(node, constant);
         let values = |positions: &Vec<Position>| positions.iter().map(|position| position.student).collect();
         let followed: Vec<Vec<ValueId>> = self.positions.iter().map(values).collect();
-        Model::new(self.family, &self.space, layers, self.settings, &followed, &writable, rounding)
+        let norms = self.norms.as_ref();
+        Model::new(&self.family, &self.space, layers, self.settings, &followed, &writable, rounding, norms)
     }
 
     /// The sampler before the first draw.
@@ -89,11 +126,11 @@ impl<'a> Setup<'a> {
     pub fn start_layers(&self, images: &Dataset, progress: Progress<'_>) -> Result<Initialization, StitchError> {
         let noise = self.settings.stitch_noise;
         let rule = match self.settings.stitch_start {
-            StitchStart::LeastSquares => return trained::layers(self.family, &self.space, images, noise, progress),
+            StitchStart::LeastSquares => return trained::layers(&self.family, &self.space, images, noise, progress),
             StitchStart::Maps => learned::Rule::Inverse,
             StitchStart::Transposed => learned::Rule::Transposed,
         };
-        learned::layers(self.family, &self.space, rule, images, noise, progress)
+        learned::layers(&self.family, &self.space, rule, images, noise, progress)
     }
 
     /// Networks by id, for the log.

@@ -5,7 +5,8 @@ use stitchkit::train::augment::{Augmentation, Flip};
 use stitchkit::train::optimizer::Method;
 use stitchkit::train::sampler::{DropRule, Rule, SamplerSettings};
 use stitchkit::train::settings::{
-    Distillation, Learngene, Positions, Quantized, Settings, StitchBiases, StitchStart, TeacherLabels, Trained,
+    BatchNorms, Distillation, Learngene, Positions, Quantized, Settings, StitchBiases, StitchStart, TeacherLabels,
+    Trained,
 };
 
 /// Rank of low-rank updates when none is given.
@@ -111,6 +112,14 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "RULE", default_value = "least-squares", help_heading = "Learning")]
     stitch_start: StitchStart,
 
+    /// Batch norms: folded with their statistics, or trained, every network with statistics of its own, which `export` gets
+    /// per crossing. Where exporters folded them into convolutions these are normalised.
+    #[arg(long, value_enum, value_name = "RULE", default_value = "frozen", help_heading = "Learning")]
+    batch_norm: BatchNorms,
+    /// Images that are normalised together with --batch-norm trained.
+    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Learning")]
+    norm_images: usize,
+
     /// Round activations and weights in training as the bundle will, and validate the int8 plans. Best on a family that was
     /// trained in float before; `export` takes exactly the ranges trained with.
     #[arg(long)]
@@ -164,6 +173,8 @@ impl Options {
             },
             learngene: self.learngene.map(|positions| Learngene { positions, weight: self.map_weight }),
             stitch_start: self.stitch_start,
+            batch_norms: self.batch_norm,
+            norm_images: self.norm_images,
             quantized: if self.qat { Quantized::Activations } else { Quantized::Float },
             stitch_noise: self.stitch_noise,
             validation_images: self.validation_images,

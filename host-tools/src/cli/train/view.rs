@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use stitchkit::family::Family;
 use stitchkit::report::table::{Align, Table, grouped, percent};
 use stitchkit::train::sampler::line_gaps;
+use stitchkit::train::settings::Quantized;
 use stitchkit::train::{Outcome, Plan, Progress, Watch};
 
 use super::super::Ui;
@@ -142,9 +143,10 @@ pub fn outcome(folder: &str, outcome: &Outcome) -> String {
         ]);
     }
     format!(
-        "{folder}: {} steps; accuracy in float on {} held-out images; `to line` is the distance from the straight line between \
+        "{folder}: {} steps; accuracy in {} on {} held-out images; `to line` is the distance from the straight line between \
          the anchors around it, over the logarithm of MACs\n\n{table}",
         grouped(outcome.steps),
+        if outcome.quantized == Quantized::Activations { "int8" } else { "float" },
         grouped(outcome.validation_images as u64),
     )
 }

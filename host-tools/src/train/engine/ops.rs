@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::workspace::Scratch;
 use super::{Grads, Params};
 
+pub mod batch_norm;
 pub mod conv;
 pub mod dense;
 pub mod depthwise;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::kernels::depthwise::Depthwise;
+use super::ops::batch_norm::BatchNormStep;
 use super::ops::conv::ConvStep;
 use super::ops::dense::DenseStep;
 use super::ops::depthwise::DepthwiseStep;
@@ -57,7 +58,7 @@ pub fn plan(graph: &Graph, params: &Params, options: &Options) -> Result<Plan, E
             return Err(EngineError::NoSuchValue { value, values: graph.nodes.len() + 1 });
         }
     }
-    let mut planner = Planner::new(graph, params, &taps, &options.fake_quant);
+    let mut planner = Planner::new(graph, params, &taps, options);
     planner.enter(ValueId::INPUT, 0);
     for index in 0..graph.nodes.len() {
         let value = ValueId(index + 1);
@@ -77,6 +78,7 @@ struct Planner<'a> {
     readers: Vec<usize>,
     is_tap: Vec<bool>,
     quants: HashMap<ValueId, Quant>,
+    batch_norms: &'a [ValueId],
     /// Slot of each value once it is computed.
     holder: Vec<Option<usize>>,
     /// Quantization that a slot's values were rounded to.
@@ -85,7 +87,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(graph: &'a Graph, params: &'a Params, taps: &[ValueId], quants: &[(ValueId, Quant)]) -> Self {
+    fn new(graph: &'a Graph, params: &'a Params, taps: &[ValueId], options: &'a Options) -> Self {
         let mut readers = vec![0; graph.nodes.len() + 1];
         let mut is_tap = vec![false; graph.nodes.len() + 1];
         for tap in taps {
@@ -98,9 +100,10 @@ impl<'a> Planner<'a> {
             }
         }
         let plan = Plan { slots: vec![graph.elements(ValueId::INPUT)], wants_gradient: vec![false], ..Plan::default() };
-        let quants = quants.iter().copied().collect();
+        let quants = options.fake_quant.iter().copied().collect();
+        let batch_norms = &options.batch_norms;
         let holder = vec![None; graph.nodes.len() + 1];
-        Self { graph, params, readers, is_tap, quants, holder, rounded: vec![None], plan }
+        Self { graph, params, readers, is_tap, quants, batch_norms, holder, rounded: vec![None], plan }
     }
 
     /// Notes that `value` is in `slot`, rounded if it is to be.
@@ -163,8 +166,15 @@ impl<'a> Planner<'a> {
             return self.enter(value, inputs[0]);
         }
         let is_sum = matches!(node.op, Op::Add);
-        let (op, has_trained) =
-            if is_sum { (Box::new(SumStep) as Box<dyn Operator>, false) } else { self.simple(node) };
+        let (op, has_trained) = match &node.op {
+            _ if is_sum => (Box::new(SumStep) as Box<dyn Operator>, false),
+            Op::Affine(map) if self.batch_norms.contains(&value) => {
+                let params = self.pair(&map.scale, &map.shift);
+                let channels = map.scale.len();
+                (Box::new(BatchNormStep { params, channels }) as Box<dyn Operator>, params.is_trained())
+            }
+            _ => self.simple(node),
+        };
         let slot = self.push(op, inputs, value, if is_sum { &[0, 1] } else { &[] }, has_trained);
         self.enter(value, slot);
     }

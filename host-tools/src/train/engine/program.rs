@@ -29,6 +29,9 @@ pub struct Options {
     /// simply not listed. Weights and biases of a convolution or fully connected layer that reads a rounded value are rounded
     /// as export rounds them; their gradients pass straight through.
     pub fake_quant: Vec<(ValueId, Quant)>,
+    /// Affine maps that are batch norms: their input is normalised with the statistics of the chunk's samples, in the forward
+    /// passes of inference too.
+    pub batch_norms: Vec<ValueId>,
     /// Samples per chunk; `None` chooses by the size of the graph's values. Other chunks add in another order.
     pub chunk_samples: Option<usize>,
 }

@@ -163,6 +163,19 @@ fn a_broken_bundle_is_refused_and_the_old_one_serves() {
 }
 
 #[test]
+fn several_threads_answer_with_the_same_logits() {
+    let folder = Folder::new("serve-threads");
+    let good = synthetic::bundle().unwrap();
+    let server = Server::start(&folder.write("b.stk", &good), &["--threads", "3", "--workers", "2"]);
+    assert_eq!(server.metric("stitchkit_threads"), 3);
+    for seed in 0..8 {
+        let input = Random(seed).bytes(INPUT_BYTES);
+        let answer = server.post("/v1/infer?format=int8", &as_bytes(&input));
+        assert_eq!(answer.logits(), logits(&good, 2, &input));
+    }
+}
+
+#[test]
 fn a_bundle_changed_in_place_is_noticed_and_not_used() {
     let folder = Folder::new("serve-in-place");
     let good = synthetic::bundle().unwrap();

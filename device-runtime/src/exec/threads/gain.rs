@@ -11,11 +11,11 @@ use crate::kernels::Isa;
 pub const fn least_work(isa: Isa) -> u64 {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Vnni => 1 << 16,
+        Isa::Vnni => 1 << 18,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => 1 << 15,
         #[cfg(neon)]
-        Isa::NeonDot | Isa::NeonI8mm => 1 << 15,
+        Isa::NeonDot | Isa::NeonI8mm => 1 << 16,
         _ => 1 << 14,
     }
 }

@@ -115,8 +115,8 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
         Ok(Self { is_shared: made.gains(), ..made })
     }
 
-    /// Cuts a step only into parts of at least `macs` multiply-accumulates of a matrix product, or what takes as long, and uses
-    /// one thread for plans that have few of them. The default was found by measurement; 0 cuts every step that can be.
+    /// Cuts convolutions only into parts of at least `macs` multiply-accumulates, and uses one thread for plans that have few
+    /// such parts. The default was found by measurement; 0 cuts every step that can be.
     pub fn share_from(&mut self, macs: u64) {
         self.least_work = macs;
         self.is_shared = self.gains();

@@ -22,7 +22,7 @@ each the fastest inference counts, so that a busy machine does little harm.
   --threads N      Most threads; auto: the processors [default: auto]
   --rounds N       Rounds, of 5 ms or more for each count [default: 20]
   --isa NAME       Kernel variant [default: the fastest of this processor]
-  --share-from N   Cut steps into parts of at least N multiply-accumulates [default: as an inference does]
+  --share-from N   Cut convolutions into parts of at least N multiply-accumulates [default: as an inference does]
   --json           Print one JSON object per plan instead of a table
   -h, --help       Print this help
 ";

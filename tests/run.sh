@@ -78,6 +78,9 @@ step "instructions and bytes of the MLPerf Tiny shapes against the baseline"
 CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" bench --board qemu-m0 --board qemu-m4 --board qemu-m55 \
     --model dscnn --model autoencoder --check tests/bench-baseline.json
 
+step "the stack of a linked firmware has a bound"
+"$stitchkit" stack "$target_dir/boards/thumbv7em-none-eabihf/release/count" --limit 6KiB
+
 step "a board file from counted instructions"
 CARGO_TARGET_DIR="$target_dir/boards" "$stitchkit" profile --board qemu-m4 --test "${bundles[-1]}" --out "$target_dir/bundles/qemu-m4.toml"
 "$stitchkit" select "${bundles[-1]}" --board "$target_dir/bundles/qemu-m4.toml"

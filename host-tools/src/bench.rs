@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`models`] | the MLPerf Tiny shapes with random weights |
 //! | [`peers`] | stored figures of other engines |
+//! | [`microflow`] | figures of microflow, counted anew |
+//! | [`tflite`] | the layers of a plan as other engines read them |
 //! | [`baseline`] | figures of the past, and what got worse |
 //! | [`table`] | Markdown |
 //!
@@ -11,14 +13,19 @@
 //! counter proves itself in every run on loops of known length.
 
 pub mod baseline;
+pub mod microflow;
 pub mod models;
 pub mod peers;
 pub mod table;
+pub mod tflite;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Plan};
 
 use crate::board::emulated::{self, Counting, Emulated, EmulationError, Firmware, Operators};
+use crate::stack;
 
 /// Program of the firmware package that counts.
 const PROGRAM: &str = "count";
@@ -48,6 +55,12 @@ pub struct Case {
     pub code_bytes: u64,
     /// Most bytes of stack in use, from reset to the output.
     pub stack_bytes: u64,
+    /// What no plan of the bundle exceeds on any input, an exception included; `None` if the program has no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_bound_bytes: Option<u64>,
+    /// The same of a firmware with the operators of this plan alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_stack_bound_bytes: Option<u64>,
     /// Bytes of the bundle.
     pub bundle_bytes: u64,
     /// Instructions of each step.
@@ -86,6 +99,14 @@ pub enum BenchError {
         /// Last plan.
         last: u16,
     },
+    /// Another engine lacks an operator.
+    #[error("{engine} has no {operator}")]
+    NoCounterpart {
+        /// The engine.
+        engine: &'static str,
+        /// The operator.
+        operator: String,
+    },
     /// The arena is larger than the memory of the machine.
     #[error("the plan needs an arena of {need_bytes} bytes, {board} ({machine}) has {have_bytes}")]
     Memory {
@@ -107,6 +128,16 @@ pub enum BenchError {
         expected: u64,
         /// What the counter said.
         counted: u64,
+    },
+    /// More stack was in use than the bound, which is then wrong.
+    #[error("{board} used {used_bytes} bytes of stack where the bound is {bound_bytes}")]
+    StackBound {
+        /// The board.
+        board: &'static str,
+        /// Bytes in use.
+        used_bytes: u64,
+        /// The bound.
+        bound_bytes: u64,
     },
     /// The firmware failed or did not say all.
     #[error("the firmware of {board} ended with status {status:?} and without `{missing}`; it said:\n{said}")]
@@ -142,6 +173,7 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     let record = bundle.plan(plan).ok_or(BenchError::NoSuchPlan { plan, last })?;
     let program = firmware.build(&board, PROGRAM, bytes, Operators::Of(&bundle))?;
     let code_bytes = emulated::code_bytes(&program)?;
+    let stack_bound_bytes = stack_bound(&program);
     let (said, status) = emulated::run(&board, &program, &[&format!("plan={plan}")], Counting::Fine)?;
     let report = Report::of(&said);
     report.check_counter(&board)?;
@@ -169,6 +201,15 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
             instructions: report.steps.get(ordinal).copied().ok_or_else(|| missing("step"))?,
         });
     }
+    let stack_bytes = report.stack.ok_or_else(|| missing("stack"))?;
+    if let Some(bound_bytes) = stack_bound_bytes.filter(|&bound| bound < stack_bytes) {
+        return Err(BenchError::StackBound { board: board.name, used_bytes: stack_bytes, bound_bytes });
+    }
+    let own = own_operators(&bundle, &record);
+    let plan_stack_bound_bytes = match own.len() < bundle.operators().count() {
+        true => stack_bound(&firmware.build(&board, PROGRAM, bytes, Operators::Named(&own))?),
+        false => stack_bound_bytes,
+    };
     Ok(Case {
         board: board.name.to_owned(),
         model: model.to_owned(),
@@ -178,10 +219,22 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
         instructions_per_mac: per_mac(instructions, record.macs),
         arena_bytes: record.arena_bytes.into(),
         code_bytes,
-        stack_bytes: report.stack.ok_or_else(|| missing("stack"))?,
+        stack_bytes,
+        stack_bound_bytes,
+        plan_stack_bound_bytes,
         bundle_bytes: bytes.len() as u64,
         steps,
     })
+}
+
+fn stack_bound(program: &Path) -> Option<u64> {
+    stack::bound_of_file(program).ok().map(|bound| bound.bytes.into())
+}
+
+/// Names of the operators that a plan's steps use, each once.
+fn own_operators<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Vec<&'static str> {
+    let used: Vec<&str> = bundle.steps_of(plan).map(|placed| placed.step.op.name()).collect();
+    bundle.operators().filter(|name| used.contains(name)).collect()
 }
 
 /// Instructions per multiply-accumulate with three decimals.

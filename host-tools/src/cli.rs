@@ -17,6 +17,7 @@ mod profile;
 mod report;
 mod run;
 mod select;
+mod stack;
 mod stages;
 mod stitches;
 mod students;
@@ -114,6 +115,8 @@ enum Verb {
     Eval(eval::Command),
     /// Count instructions, memory and code size on emulated Cortex-M boards, beside other engines.
     Bench(bench::Command),
+    /// Say how much stack a linked firmware for a Cortex-M needs at most, without running it.
+    Stack(stack::Command),
     /// Join what --shard of `stitches` and `eval` measured on many machines.
     Merge(merge::Command),
     /// Measure a board and write its board file.
@@ -142,6 +145,7 @@ pub fn run(arguments: Cli) -> ExitCode {
         Verb::Run(command) => command.run(&ui),
         Verb::Eval(command) => command.run(&ui),
         Verb::Bench(command) => command.run(&ui),
+        Verb::Stack(command) => command.run(&ui),
         Verb::Merge(command) => command.run(&ui),
         Verb::Profile(command) => command.run(&ui),
         Verb::Select(command) => command.run(&ui),

@@ -12,6 +12,7 @@
 //! | [`family`] | `family.toml`: anchors, cuts, input, stitching space, data |
 //! | [`graph`] | ONNX to a checked float graph, segments between cuts, float execution, MACs and parameters |
 //! | [`shard`] | measurements divided among machines |
+//! | [`stack`] | an upper bound of the stack that a linked firmware needs |
 //! | [`stitch`] | enumeration, least-squares initialisation, evaluation, Pareto front |
 //! | [`students`] | narrower and shorter copies of one large network |
 //! | [`infer`] | running bundles on the host |
@@ -36,6 +37,7 @@ pub mod quantize;
 pub mod report;
 pub mod safetensors;
 pub mod shard;
+pub mod stack;
 pub mod stitch;
 pub mod students;
 pub mod study;

@@ -57,6 +57,18 @@ fn files_without_marks_or_figures_are_refused_and_kept() {
     failure(2, &["bench", "--plan", "1"]);
 }
 
+/// What has no bound of its stack, and why, is said; nothing is run for it.
+#[test]
+fn a_program_that_is_none_has_no_bound_of_its_stack() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").expect("a file");
+    let said = failure(1, &["stack", path(&script)]);
+    assert!(said.contains("script") && said.contains("no 32-bit ELF program"), "{said}");
+    assert!(failure(1, &["stack", path(&folder.path().join("absent"))]).contains("absent"));
+    failure(2, &["stack", path(&script), "--limit", "much"]);
+}
+
 /// What is missing is named together, with the commands that install it.
 #[test]
 fn without_its_programs_it_says_what_to_install() {

@@ -39,12 +39,14 @@ pub struct Change {
     pub regression: bool,
 }
 
-fn figures(case: &Case) -> [(&'static str, u64); 4] {
+/// Figures of a case; those it does not have are `None`.
+fn figures(case: &Case) -> [(&'static str, Option<u64>); 5] {
     [
-        ("instructions", case.instructions),
-        ("arena_bytes", case.arena_bytes),
-        ("code_bytes", case.code_bytes),
-        ("stack_bytes", case.stack_bytes),
+        ("instructions", Some(case.instructions)),
+        ("arena_bytes", Some(case.arena_bytes)),
+        ("code_bytes", Some(case.code_bytes)),
+        ("stack_bytes", Some(case.stack_bytes)),
+        ("stack_bound_bytes", case.stack_bound_bytes),
     ]
 }
 
@@ -72,7 +74,9 @@ impl Baseline {
                 continue;
             };
             for ((figure, before), (_, now)) in figures(before).into_iter().zip(figures(case)) {
-                if before != now {
+                if let (Some(before), Some(now)) = (before, now)
+                    && before != now
+                {
                     let percent = (now as f64 - before as f64) * 100.0 / before.max(1) as f64;
                     let (board, model) = (case.board.clone(), case.model.clone());
                     let regression = percent > tolerance;
@@ -112,6 +116,8 @@ pub(super) mod tests {
             arena_bytes: 1000,
             code_bytes: 40_000,
             stack_bytes: 2000,
+            stack_bound_bytes: None,
+            plan_stack_bound_bytes: None,
             bundle_bytes: 100_000,
             steps: vec![StepCount { op: "add".into(), shapes: String::new(), macs: 0, instructions }],
         }
@@ -140,6 +146,20 @@ pub(super) mod tests {
         assert_eq!(unknown, [&now[3]]);
         let (changes, _) = baseline.changes(&now, "rustc 2.0.0");
         assert!(changes.iter().all(|change| !change.regression));
+    }
+
+    #[test]
+    fn bounds_are_compared_where_both_have_one() {
+        let bounded = |bytes| Case { stack_bound_bytes: bytes, ..case("a", "qemu-m4", 1) };
+        let mut baseline = Baseline::default();
+        baseline.update(&[bounded(Some(2000))], COMPILER);
+        let regressions = |baseline: &Baseline, bytes| {
+            let now = [bounded(bytes)];
+            baseline.changes(&now, COMPILER).0.iter().filter(|change| change.regression).count()
+        };
+        assert_eq!([2040, 2041].map(|bytes| regressions(&baseline, Some(bytes))), [0, 1]);
+        baseline.update(&[bounded(None)], COMPILER);
+        assert_eq!(regressions(&baseline, Some(9999)), 0);
     }
 
     #[test]

@@ -18,8 +18,10 @@ pub const END: &str = "<!-- bench:end -->";
 pub fn cases(cases: &[Case], peers: &[Peer]) -> String {
     let known = |engine: &&str| cases.iter().any(|case| peers::find(peers, engine, &case.model, &case.board).is_some());
     let engines: Vec<&str> = peers::engines(peers).into_iter().filter(known).collect();
-    let mut head = "| model | board | instructions | per MAC | arena B | stack B | code B |".to_owned();
-    let mut rule = "|---|---|---:|---:|---:|---:|---:|".to_owned();
+    let is_bounded = cases.iter().any(|case| case.stack_bound_bytes.is_some());
+    let (bound, bound_rule) = if is_bounded { (" stack bound B |", "---:|") } else { ("", "") };
+    let mut head = format!("| model | board | instructions | per MAC | arena B | stack B |{bound} code B |");
+    let mut rule = format!("|---|---|---:|---:|---:|---:|{bound_rule}---:|");
     for engine in &engines {
         let _ = write!(head, " {engine} | per MAC | arena B | times ours |");
         rule += "---:|---:|---:|---:|";
@@ -29,9 +31,11 @@ pub fn cases(cases: &[Case], peers: &[Peer]) -> String {
         let figures = [case.instructions, case.arena_bytes, case.stack_bytes, case.code_bytes].map(grouped);
         let [instructions, arena, stack, code] = figures;
         let ratio = case.instructions_per_mac;
+        let bound = case.stack_bound_bytes.map_or(String::new(), grouped);
+        let bound = if is_bounded { format!(" {bound} |") } else { String::new() };
         let _ = write!(
             text,
-            "| {} | {} | {instructions} | {ratio:.3} | {arena} | {stack} | {code} |",
+            "| {} | {} | {instructions} | {ratio:.3} | {arena} | {stack} |{bound} {code} |",
             case.model, case.board
         );
         for engine in &engines {
@@ -139,6 +143,16 @@ mod tests {
             lines[2].contains("| 1,100,000 | 1.100 |") && lines[2].ends_with("| 2,200,000 | 2.200 | 5,000 | 2.00 |")
         );
         assert!(lines[3].ends_with("| 40,000 | | | | |"), "{text}");
+    }
+
+    #[test]
+    fn bounds_have_a_column_where_any_case_has_one() {
+        let mut list = [case("a", "qemu-m4", 1_100_000), case("b", "qemu-m4", 700_000)];
+        list[0].stack_bound_bytes = Some(2_100);
+        let text = cases(&list, &[]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("| stack B | stack bound B | code B |"), "{text}");
+        assert!(lines[2].ends_with("| 2,000 | 2,100 | 40,000 |") && lines[3].ends_with("| 2,000 |  | 40,000 |"));
     }
 
     #[test]

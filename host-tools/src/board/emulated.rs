@@ -146,13 +146,19 @@ pub enum Operators<'a> {
     All,
     /// Those that a bundle uses.
     Of(&'a Bundle<'a>),
+    /// Those with these names; a bundle that uses others is refused when it is read.
+    Named(&'a [&'static str]),
 }
 
 impl Operators<'_> {
     /// What cargo is told.
     fn arguments(self) -> Vec<String> {
-        let Self::Of(bundle) = self else { return Vec::new() };
-        let features: Vec<String> = bundle.operators().map(|name| format!("stitchkit-runtime/op-{name}")).collect();
+        let feature = |name: &&str| format!("stitchkit-runtime/op-{name}");
+        let features: Vec<String> = match self {
+            Self::All => return Vec::new(),
+            Self::Of(bundle) => bundle.operators().map(|name| feature(&name)).collect(),
+            Self::Named(names) => names.iter().map(feature).collect(),
+        };
         vec!["--no-default-features".to_owned(), "--features".to_owned(), features.join(",")]
     }
 }
@@ -190,22 +196,56 @@ impl Firmware {
         bundle: &[u8],
         operators: Operators<'_>,
     ) -> Result<PathBuf, EmulationError> {
-        // Named by content, so that an unchanged bundle needs no new build.
-        let path = self.target_dir.join("bundles").join(format!("{:08x}.stk", crc32(bundle)));
-        if std::fs::read(&path).ok().as_deref() != Some(bundle) {
+        let path = self.store(bundle, "stk")?;
+        self.cargo(board, program, &operators.arguments(), ("STITCHKIT_BUNDLE", &path))
+    }
+
+    /// Builds `program` of the package in folder `package` of this one, for a board, with a network in TensorFlow Lite's format.
+    ///
+    /// # Errors
+    /// As [`Firmware::build`], and [`EmulationError::NoFirmware`] without such a package.
+    pub fn build_network(
+        &self,
+        board: &Emulated,
+        package: &str,
+        program: &str,
+        network: &[u8],
+    ) -> Result<PathBuf, EmulationError> {
+        let inner = Self { folder: self.folder.join(package), target_dir: self.target_dir.clone() };
+        if !inner.folder.join("Cargo.toml").exists() {
+            return Err(EmulationError::NoFirmware { folder: inner.folder });
+        }
+        let path = inner.store(network, "tflite")?;
+        inner.cargo(board, program, &[], ("STITCHKIT_TFLITE", &path))
+    }
+
+    /// Writes what a program is built with. The name comes from the content, so that what is unchanged needs no new build.
+    fn store(&self, content: &[u8], extension: &str) -> Result<PathBuf, EmulationError> {
+        let path = self.target_dir.join("bundles").join(format!("{:08x}.{extension}", crc32(content)));
+        if std::fs::read(&path).ok().as_deref() != Some(content) {
             let written = std::fs::create_dir_all(self.target_dir.join("bundles"));
             written
-                .and_then(|()| std::fs::write(&path, bundle))
+                .and_then(|()| std::fs::write(&path, content))
                 .map_err(system(format!("cannot write {}", path.display())))?;
         }
+        Ok(path)
+    }
+
+    fn cargo(
+        &self,
+        board: &Emulated,
+        program: &str,
+        arguments: &[String],
+        (variable, path): (&str, &Path),
+    ) -> Result<PathBuf, EmulationError> {
         let target_dir = self.target_dir_of(board);
         let mut cargo = Command::new("cargo");
         cargo
             .args(["build", "--quiet", "--release", "--bin", program, "--target", board.target])
-            .args(operators.arguments())
+            .args(arguments)
             .current_dir(&self.folder)
             .env("STITCHKIT_BOARD", board.machine)
-            .env("STITCHKIT_BUNDLE", &path)
+            .env(variable, path)
             .env("CARGO_TARGET_DIR", &target_dir)
             .stdin(Stdio::null());
         if !board.flags.is_empty() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use stitchkit::bench::baseline::{Baseline, Change};
 use stitchkit::bench::models::Model;
 use stitchkit::bench::peers::{self, Peer};
-use stitchkit::bench::{self, Case, table};
+use stitchkit::bench::{self, BenchError, Case, microflow, table};
 use stitchkit::board::emulated::{self, EMULATED, Emulated, Firmware};
 use stitchkit::report::table::{Align, Table, grouped};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
@@ -20,7 +20,7 @@ use super::{LimitsNotMet, Ui, output_file};
 /// Arguments of `stitchkit bench`.
 ///
 /// Builds a firmware for every emulated board with every model, or with plans of a bundle, and counts what one inference
-/// takes: instructions in all and per step, bytes of arena, stack and code. Prints a Markdown table beside stored figures of
+/// takes: instructions in all and per step, bytes of arena, stack (in use, and at most by its bound) and code. Prints a Markdown table beside stored figures of
 /// TensorFlow Lite Micro and microflow. Instructions are not cycles; two runs agree to the instruction.
 ///
 /// A case that does not fit a board is named and left out; if none fits, the exit code is 3.
@@ -59,6 +59,10 @@ pub struct Command {
     /// More figures of other engines, as host-tools/src/bench/peers.toml.
     #[arg(long, value_name = "FILE")]
     peers: Vec<PathBuf>,
+    /// Build microflow from its crate and count it too, on networks with the same layers, in place of its stored figures. A
+    /// build takes a minute or more; narrow it down with --board and --model.
+    #[arg(long, conflicts_with = "from")]
+    microflow: bool,
     /// Folder of the firmware that emulated boards run.
     #[arg(long, value_name = "FOLDER", default_value = "examples/qemu-cortex-m")]
     firmware: PathBuf,
@@ -69,6 +73,7 @@ Examples:
   stitchkit bench                                                  the whole table
   stitchkit bench --board qemu-m4 --model resnet8 --json           one case
   stitchkit bench --board qemu-m55 --bundle cifar10.stk --plan 2 --steps
+  stitchkit bench --board qemu-m4 --model dscnn --microflow        microflow built and counted beside it
   stitchkit bench --check tests/bench-baseline.json                fails on a regression
   stitchkit bench --update tests/bench-baseline.json --markdown README.md";
 
@@ -79,11 +84,51 @@ struct Subject {
     plan: u16,
 }
 
+/// What was counted.
+#[derive(Default)]
+struct Counted {
+    cases: Vec<Case>,
+    does_not_fit: Vec<Unfit>,
+    microflow: Vec<Peer>,
+    without_microflow: Vec<Unfit>,
+}
+
+impl Counted {
+    fn add(
+        &mut self,
+        firmware: &Firmware,
+        board: &Emulated,
+        subject: &Subject,
+        with_microflow: bool,
+    ) -> Result<(), BenchError> {
+        let Subject { name, bytes, plan } = subject;
+        let unfit = |error: BenchError| Unfit { board: board.name, model: name.clone(), reason: error.to_string() };
+        match bench::count(firmware, board, name, bytes, *plan) {
+            Ok(case) => self.cases.push(case),
+            Err(error) if error.is_lack_of_room() => self.does_not_fit.push(unfit(error)),
+            Err(error) => return Err(error),
+        }
+        if !with_microflow {
+            return Ok(());
+        }
+        match microflow::count(firmware, board, name, bytes, *plan) {
+            Ok(peer) => self.microflow.push(peer),
+            Err(error @ BenchError::NoCounterpart { .. }) => self.without_microflow.push(unfit(error)),
+            Err(error) if error.is_lack_of_room() => self.without_microflow.push(unfit(error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     cases: Vec<Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     does_not_fit: Vec<Unfit>,
+    /// What microflow cannot run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without_microflow: Vec<Unfit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<Change>,
 }
@@ -105,15 +150,19 @@ struct Unfit {
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
-        let peers = self.all_peers()?;
+        let mut peers = self.all_peers()?;
         for path in self.markdown.iter().chain(&self.update) {
             output_file::check(path)?;
         }
         let check = self.check.as_deref().map(read_baseline).transpose()?;
-        let (cases, does_not_fit) = match &self.from {
-            Some(path) => (read_baseline(path)?.cases, Vec::new()),
+        let Counted { cases, does_not_fit, microflow, without_microflow } = match &self.from {
+            Some(path) => Counted { cases: read_baseline(path)?.cases, ..Counted::default() },
             None => self.count(ui)?,
         };
+        for peer in microflow {
+            peers.retain(|old| (&old.engine, &old.model, &old.board) != (&peer.engine, &peer.model, &peer.board));
+            peers.push(peer);
+        }
         if let Some(path) = &self.update {
             update(path, &cases)?;
         }
@@ -124,17 +173,19 @@ impl Command {
         let compared = check.as_ref().map(|baseline| baseline.changes(&cases, &compiler));
         let (changes, unknown) = compared.unwrap_or_default();
         let verdict = match (&check, &self.check) {
-            (Some(baseline), Some(path)) => verdict(&changes, &unknown, baseline.tolerance_percent(&compiler), path),
+            (Some(baseline), Some(path)) => {
+                verdict(&changes, &unknown, baseline.tolerance_percent(&compiler), path).and(bounded(&cases))
+            }
             _ => Ok(()),
         };
         let of_case = |case: &Case| {
             let is_of = |peer: &&Peer| peer.model == case.model && peer.board == case.board;
             Row { case: case.clone(), peers: peers.iter().filter(is_of).cloned().collect() }
         };
-        let report = Report { cases: cases.iter().map(of_case).collect(), does_not_fit, changes };
+        let report = Report { cases: cases.iter().map(of_case).collect(), does_not_fit, without_microflow, changes };
         let text = || self.text(&cases, &report, &peers);
         match (report.cases.as_slice(), report.does_not_fit.as_slice()) {
-            ([only], []) if report.changes.is_empty() => ui.print(only, text)?,
+            ([only], []) if report.changes.is_empty() && report.without_microflow.is_empty() => ui.print(only, text)?,
             _ => ui.print(&report, text)?,
         }
         verdict?;
@@ -154,29 +205,24 @@ impl Command {
         Ok(all)
     }
 
-    fn count(&self, ui: &Ui) -> anyhow::Result<(Vec<Case>, Vec<Unfit>)> {
+    fn count(&self, ui: &Ui) -> anyhow::Result<Counted> {
         let boards = self.boards.iter().map(|name| Emulated::find(name).copied()).collect::<Result<Vec<_>, _>>()?;
         let boards = if boards.is_empty() { EMULATED.to_vec() } else { boards };
         emulated::check_installed(&boards)?;
         let firmware = Firmware::at(&self.firmware)?;
         let subjects = self.subjects()?;
         let bar = ui.bar((boards.len() * subjects.len()) as u64, "counting");
-        let (mut cases, mut unfit) = (Vec::new(), Vec::new());
+        let mut counted = Counted::default();
         for subject in &subjects {
             for board in &boards {
-                match bench::count(&firmware, board, &subject.name, &subject.bytes, subject.plan) {
-                    Ok(case) => cases.push(case),
-                    Err(error) if error.is_lack_of_room() => {
-                        let (model, reason) = (subject.name.clone(), error.to_string());
-                        unfit.push(Unfit { board: board.name, model, reason });
-                    }
-                    Err(error) => return Err(error).with_context(|| format!("{} on {}", subject.name, board.name)),
-                }
+                counted
+                    .add(&firmware, board, subject, self.microflow)
+                    .with_context(|| format!("{} on {}", subject.name, board.name))?;
                 bar.inc(1);
             }
         }
         bar.finish_and_clear();
-        Ok((cases, unfit))
+        Ok(counted)
     }
 
     fn subjects(&self) -> anyhow::Result<Vec<Subject>> {
@@ -200,6 +246,9 @@ impl Command {
         let mut text = table::cases(cases, peers);
         for unfit in &report.does_not_fit {
             let _ = writeln!(text, "\n{} does not fit {}: {}", unfit.model, unfit.board, unfit.reason);
+        }
+        for unfit in &report.without_microflow {
+            let _ = writeln!(text, "\nmicroflow does not run {} on {}: {}", unfit.model, unfit.board, unfit.reason);
         }
         for case in cases.iter().filter(|_| self.steps) {
             let _ = writeln!(text, "\n{} on {}:\n{}", case.model, case.board, steps(case));
@@ -272,6 +321,19 @@ fn verdict(changes: &[Change], unknown: &[&Case], percent: f64, path: &Path) -> 
         return Ok(());
     }
     bail!("{}; if that is as it should be: stitchkit bench --update {}", problems.join("\n"), path.display());
+}
+
+/// An error for programs whose stack has no bound.
+fn bounded(cases: &[Case]) -> anyhow::Result<()> {
+    let without: Vec<String> = cases
+        .iter()
+        .filter(|case| case.stack_bound_bytes.is_none())
+        .map(|case| format!("{} on {}", case.model, case.board))
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    bail!("no bound of the stack for {}; `stitchkit stack` on the program says why", without.join(", "));
 }
 
 fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {

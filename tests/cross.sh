@@ -131,8 +131,8 @@ check_kernels() {
     local name="$target $processor: kernels equal the reference"
     variable=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')_RUNNER
     if (cd "$root" && export "$variable=$emulator -cpu $processor -L $sysroot" &&
-        timeout 900 cargo test --quiet -p stitchkit-conformance --target "$target" --test kernels &&
-        timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib kernels::conv) >"$log" 2>&1; then
+        timeout 900 cargo test --quiet -p stitchkit-conformance --target "$target" --test kernels --test packed &&
+        timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib -- kernels::conv kernels::packed) >"$log" 2>&1; then
         verdict PASS "$name: $(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log") tests"
     else
         tail -40 "$log" >&2

@@ -25,13 +25,15 @@ mod layer_norm;
 mod moves;
 #[cfg(neon)]
 mod neon;
+#[cfg(any(test, feature = "std"))]
+mod packed;
 mod params;
 mod pool;
 #[cfg(portable)]
 mod portable;
 mod reference;
 mod requantize;
-#[cfg(any(arm_dsp, neon, portable, test))]
+#[cfg(any(arm_dsp, neon, portable, test, feature = "std"))]
 mod scales;
 mod softmax;
 #[cfg(test)]
@@ -48,6 +50,8 @@ pub use isa::Isa;
 pub use layer_norm::{LAYER_NORM_MAX_CHANNELS, LayerNorm, layer_norm_s8};
 pub(crate) use moves::is_inside;
 pub use moves::{concat_s8, slice_s8};
+#[cfg(any(test, feature = "std"))]
+pub use packed::{Drawn, Filters, PackedConv, Panels};
 pub use params::{Add, Conv2d, Landing, Pool2d, Requant, Shape, ShapeError, Window};
 pub use pool::{avg_pool_s8, max_pool_s8};
 pub use requantize::requantize;

@@ -6,7 +6,7 @@ mod probe;
 
 pub use ladder::{Ladder, MAX_RUNGS, Rung};
 pub use predict::{Predict, Unmeasured};
-pub use probe::{ProbeError, Speed, probe};
+pub use probe::{ProbeError, Speed, probe, probe_executor};
 
 use core::fmt;
 

@@ -3,8 +3,8 @@
 //! Every step becomes one node whose operator calls the same [`kernels`](crate::kernels) as the step loop of
 //! [`exec`](crate::exec), on plain `i8` tensors. tract contributes the graph, the order of evaluation and the lifetime of
 //! activations; its own quantized operators appear nowhere, so both executors return the same bytes. No optimizer runs:
-//! a plan is ready as soon as its nodes are wired. Operators refer to the bundle's bytes, so weights exist once however many
-//! plans are built.
+//! a plan is ready as soon as its nodes are wired and its convolutions' weights packed. Operators refer to the bundle's bytes, and
+//! plans share them with what they have packed, so weights exist once there and once packed, however many plans are built.
 //!
 //! ```no_run
 //! use stitchkit_runtime::{bundle::AlignedBytes, tract::TractFamily};
@@ -142,7 +142,7 @@ impl TractFamily {
         })
     }
 
-    /// Builds plan `index`: wires its nodes, copies no weights, runs no optimizer.
+    /// Builds plan `index`: wires its nodes, packs weights that no plan before has packed, runs no optimizer.
     ///
     /// # Errors
     /// [`TractError::NoSuchPlan`]; [`TractError::Tract`] if tract refuses the model.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
-use stitchkit_runtime::exec::{ExecError, Executor, StepReport};
+use stitchkit_runtime::exec::{ExecError, Executor, Prepared, StepReport};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::tract::{SharedBytes, TractError, TractFamily, TractPlan};
 
@@ -81,12 +81,20 @@ impl<'a> Loaded<'a> {
 pub struct Runner<'a> {
     bundle: Bundle<'a>,
     plan: u16,
-    engine: Engine,
+    engine: Engine<'a>,
 }
 
 #[derive(Debug)]
-enum Engine {
-    Kernels { arena: AlignedBytes, isa: Isa },
+enum Engine<'a> {
+    /// Weights as they lie in the bundle.
+    InPlace {
+        arena: AlignedBytes,
+        isa: Isa,
+    },
+    Packed {
+        arena: AlignedBytes,
+        prepared: Prepared<'a>,
+    },
     Tract(Box<TractPlan>),
 }
 
@@ -97,7 +105,7 @@ impl<'a> Runner<'a> {
     /// [`InferError`] if the plan does not exist or tract refuses it.
     pub fn new(loaded: Loaded<'a>, plan: u16, backend: Backend) -> Result<Self, InferError> {
         match backend {
-            Backend::Kernels => Self::with_isa(loaded, plan, Isa::best()),
+            Backend::Kernels => Self::packed(&Prepared::new(&loaded.bundle, Isa::best()), plan),
             Backend::Tract => {
                 let family = TractFamily::with_isa(Arc::clone(loaded.bytes) as SharedBytes, Isa::best())?;
                 let engine = Engine::Tract(Box::new(family.plan(plan)?));
@@ -106,15 +114,25 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Prepares a plan for the step loop with the kernels of `isa`.
+    /// Prepares a plan for the step loop with packed weights; shares what `prepared` has packed.
+    ///
+    /// # Errors
+    /// As [`Runner::new`].
+    pub fn packed(prepared: &Prepared<'a>, plan: u16) -> Result<Self, InferError> {
+        let bundle = *prepared.bundle();
+        let arena = arena(&bundle, plan)?;
+        let mut prepared = prepared.clone();
+        prepared.add(plan)?;
+        Ok(Self { bundle, plan, engine: Engine::Packed { arena, prepared } })
+    }
+
+    /// Prepares a plan for the step loop with the kernels of `isa` and weights as they lie in the bundle.
     ///
     /// # Errors
     /// As [`Runner::new`].
     pub fn with_isa(loaded: Loaded<'a>, plan: u16, isa: Isa) -> Result<Self, InferError> {
-        let plans = loaded.bundle.plan_count();
-        let record = loaded.bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans })?;
-        let arena = AlignedBytes::new(record.arena_bytes as usize);
-        Ok(Self { bundle: loaded.bundle, plan, engine: Engine::Kernels { arena, isa } })
+        let arena = arena(&loaded.bundle, plan)?;
+        Ok(Self { bundle: loaded.bundle, plan, engine: Engine::InPlace { arena, isa } })
     }
 
     /// One inference; returns the int8 output.
@@ -122,14 +140,12 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// [`InferError::InputLength`] if `input` is not of the bundle's input length.
     pub fn run(&mut self, input: &[i8]) -> Result<Vec<i8>, InferError> {
-        match &mut self.engine {
-            Engine::Kernels { arena, isa } => {
-                let mut executor = Executor::with_isa(&self.bundle, self.plan, arena.as_mut_slice(), *isa)?;
-                copy_input(executor.input()?, input)?;
-                Ok(executor.run()?.to_vec())
-            }
-            Engine::Tract(plan) => Ok(plan.run(input)?),
+        if let Engine::Tract(plan) = &mut self.engine {
+            return Ok(plan.run(input)?);
         }
+        let mut executor = self.executor()?;
+        copy_input(executor.input()?, input)?;
+        Ok(executor.run()?.to_vec())
     }
 
     /// One inference; returns every step's output.
@@ -138,18 +154,31 @@ impl<'a> Runner<'a> {
     /// As [`Runner::run`].
     pub fn trace(&mut self, input: &[i8]) -> Result<Trace, InferError> {
         let mut steps = Vec::new();
-        match &mut self.engine {
-            Engine::Kernels { arena, isa } => {
-                let mut executor = Executor::with_isa(&self.bundle, self.plan, arena.as_mut_slice(), *isa)?;
-                copy_input(executor.input()?, input)?;
-                executor.run_observed(&mut |report: StepReport<'_>| steps.push(report.output.to_vec()))?;
-            }
-            Engine::Tract(plan) => {
-                plan.run_observed(input, &mut |report: StepReport<'_>| steps.push(report.output.to_vec()))?;
-            }
+        let mut observer = |report: StepReport<'_>| steps.push(report.output.to_vec());
+        if let Engine::Tract(plan) = &mut self.engine {
+            plan.run_observed(input, &mut observer)?;
+            return Ok(Trace { steps });
         }
+        let mut executor = self.executor()?;
+        copy_input(executor.input()?, input)?;
+        executor.run_observed(&mut observer)?;
         Ok(Trace { steps })
     }
+
+    /// The step loop; `NoSuchPlan` if this is a runner of tract's, which has none.
+    fn executor(&mut self) -> Result<Executor<'_, 'a>, ExecError> {
+        match &mut self.engine {
+            Engine::InPlace { arena, isa } => Executor::with_isa(&self.bundle, self.plan, arena.as_mut_slice(), *isa),
+            Engine::Packed { arena, prepared } => prepared.executor(self.plan, arena.as_mut_slice()),
+            Engine::Tract(_) => Err(ExecError::NoSuchPlan { plan: self.plan, plans: 0 }),
+        }
+    }
+}
+
+/// An arena of the size that the plan needs.
+fn arena(bundle: &Bundle<'_>, plan: u16) -> Result<AlignedBytes, ExecError> {
+    let record = bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans: bundle.plan_count() })?;
+    Ok(AlignedBytes::new(record.arena_bytes as usize))
 }
 
 fn copy_input(to: &mut [i8], from: &[i8]) -> Result<(), InferError> {
@@ -251,12 +280,20 @@ pub fn answers(
     const CHUNK: usize = 32;
     let len = loaded.bundle.meta().input.len();
     let mut answers = vec![0; inputs.len() / len];
+    let mut prepared = Prepared::new(&loaded.bundle, Isa::best());
+    if backend == Backend::Kernels {
+        prepared.add(plan)?;
+    }
+    let make = || match backend {
+        Backend::Kernels => Runner::packed(&prepared, plan),
+        Backend::Tract => Runner::new(loaded, plan, backend),
+    };
     inputs.par_chunks(CHUNK * len).zip(answers.par_chunks_mut(CHUNK)).try_for_each_init(
         || None,
         |runner, (images, answers)| {
             let runner = match runner {
                 Some(runner) => runner,
-                none => none.insert(Runner::new(loaded, plan, backend)?),
+                none => none.insert(make()?),
             };
             for (image, answer) in images.chunks_exact(len).zip(answers.iter_mut()) {
                 *answer = argmax(&runner.run(image)?) as u16;

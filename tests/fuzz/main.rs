@@ -1,5 +1,5 @@
 //! Random graphs through every way of running them on this machine, side by side: scalar reference, every kernel set of this
-//! processor, tract, streamed from storage. All must give the same bytes at every step.
+//! processor, with weights in place and packed, tract, streamed from storage. All must give the same bytes at every step.
 //!
 //! Environment:
 //!   STITCHKIT_FUZZ_GRAPHS  graphs to draw; default 1000
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use stitchkit::infer::{Backend, Loaded, Runner, Trace};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Op};
+use stitchkit_runtime::exec::Prepared;
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_tests::Rng;
 use stitchkit_tests::random_graph::Recipe;
@@ -44,9 +45,11 @@ fn check(recipe: &Recipe) -> Result<(), String> {
 fn check_plan(loaded: Loaded<'_>, plan: u16) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let mut reference = Runner::with_isa(loaded, plan, Isa::Reference).map_err(|e| text(&e))?;
-    let mut others = vec![("tract", Runner::new(loaded, plan, Backend::Tract).map_err(|e| text(&e))?)];
+    let mut others = vec![("tract".to_owned(), Runner::new(loaded, plan, Backend::Tract).map_err(|e| text(&e))?)];
     for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Reference) {
-        others.push((isa.name(), Runner::with_isa(loaded, plan, isa).map_err(|e| text(&e))?));
+        others.push((isa.name().to_owned(), Runner::with_isa(loaded, plan, isa).map_err(|e| text(&e))?));
+        let packed = Runner::packed(&Prepared::new(&loaded.bundle, isa), plan).map_err(|e| text(&e))?;
+        others.push((format!("{}, packed", isa.name()), packed));
     }
     for (number, input) in inputs(loaded.bundle.meta().input.len()).iter().enumerate() {
         let want = reference.trace(input).map_err(|e| text(&e))?;

@@ -72,6 +72,23 @@ pub(super) const fn weights_per_channel(op: &Op, geometry: &Conv2d) -> usize {
     }
 }
 
+/// Runs steps.
+pub(crate) trait StepRunner {
+    /// Runs one step in `arena`, which holds its inputs.
+    ///
+    /// # Errors
+    /// As [`run_step`].
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError>;
+}
+
+/// With constants where they lie in the bundle.
+impl StepRunner for Isa {
+    #[inline(always)]
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
+        run_step(*self, bundle, placed, arena)
+    }
+}
+
 /// Runs one step in `arena`, which holds its inputs.
 ///
 /// # Errors

@@ -16,10 +16,11 @@ use std::vec::Vec;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-use super::dispatch::{Constants, run_with};
+use super::dispatch::{Constants, run_with, two};
+use super::prepared::Store;
 use super::{ExecError, NoObserver, Observer, StepReport, check_in_place, input_of};
 use crate::bundle::{AlignedBytes, Bundle, PlacedStep, Plan, Route};
-use crate::kernels::{Isa, ShapeError};
+use crate::kernels::{Drawn, Isa, ShapeError};
 use piece::Piece;
 
 /// Threads that share the steps of an inference. They sleep while there is nothing to do. Clones are the same threads, which end
@@ -81,6 +82,8 @@ pub struct ThreadedExecutor<'a, 'b> {
     route: Route<'b>,
     arena: AlignedBytes,
     isa: Isa,
+    /// Packed weights of the plans that were current.
+    store: Store,
     threads: Threads,
     /// What a part of a step takes at least, in multiply-accumulates of a matrix product.
     least_work: u64,
@@ -111,7 +114,9 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
         let rooms = (1..threads.count()).map(|_| AlignedBytes::new(scratch_bytes)).collect();
         let arena = AlignedBytes::new(route.arena_bytes() as usize);
         let (threads, least_work) = (threads.clone(), gain::least_work(isa));
-        let made = Self { bundle, index: plan, route, arena, isa, threads, least_work, is_shared: false, rooms };
+        let mut store = Store::new(bundle, isa);
+        store.add(bundle, plan)?;
+        let made = Self { bundle, index: plan, route, arena, isa, store, threads, least_work, is_shared: false, rooms };
         Ok(Self { is_shared: made.gains(), ..made })
     }
 
@@ -127,8 +132,9 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
     /// # Errors
     /// [`ExecError::NoSuchPlan`].
     pub fn switch(&mut self, plan: u16) -> Result<(), ExecError> {
-        self.route = route_of(self.bundle, plan)?;
-        self.index = plan;
+        let route = route_of(self.bundle, plan)?;
+        self.store.add(self.bundle, plan)?;
+        (self.route, self.index) = (route, plan);
         let need = self.route.arena_bytes() as usize;
         if need > self.arena.as_slice().len() {
             self.arena = AlignedBytes::new(need);
@@ -209,6 +215,14 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
         let arena = self.arena.as_mut_slice();
         let threads = if self.is_shared { self.threads.count() } else { 1 };
         let parts = gain::parts(&placed.step.op, self.least_work, threads);
+        if let Some((packed, image)) = self.store.packed(placed.index) {
+            let [input, output] = two(bytemuck::cast_slice_mut(arena), [&placed.inputs[0], &placed.output])?;
+            let drawn = packed.draw(input, image)?;
+            // A single position is cut along its channels, in place.
+            if parts < 2 || drawn.windows() > 1 {
+                return share_windows(&drawn, 0, output, parts);
+            }
+        }
         if parts < 2 {
             return run_with(self.isa, placed, &constants, arena);
         }
@@ -231,6 +245,24 @@ fn share(isa: Isa, piece: Piece<'_>, own: &mut [u8], others: &mut [AlignedBytes]
     let (first, second) =
         rayon_core::join(|| share(isa, first, own, left), || share(isa, second, theirs.as_mut_slice(), right));
     first.and(second)
+}
+
+/// Computes the windows from `first` on that `output` holds, in up to `parts` parts.
+fn share_windows(drawn: &Drawn<'_>, first: usize, output: &mut [i8], parts: usize) -> Result<(), ShapeError> {
+    let (granule, channels) = (drawn.granule().max(1), drawn.channels().max(1));
+    let windows = output.len() / channels;
+    let share = windows * (parts / 2) / parts.max(1);
+    // Tiles have eight windows.
+    let share = share - share % granule.next_multiple_of(if granule == 1 { 8 } else { 1 });
+    if share == 0 {
+        return drawn.run(first, output);
+    }
+    let (ours, theirs) = output.split_at_mut_checked(share * channels).ok_or(ShapeError::Output)?;
+    let (ours, theirs) = rayon_core::join(
+        || share_windows(drawn, first, ours, parts / 2),
+        || share_windows(drawn, first + share, theirs, parts - parts / 2),
+    );
+    ours.and(theirs)
 }
 
 fn route_of<'b>(bundle: &Bundle<'b>, plan: u16) -> Result<Route<'b>, ExecError> {

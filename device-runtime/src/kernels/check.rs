@@ -31,12 +31,18 @@ pub fn pool(p: &Pool2d, input: &[i8], output: &[i8]) -> Result<(), ShapeError> {
 
 /// A convolution of any grouping and its slices.
 pub fn conv(p: &Conv2d, q: &Requant<'_>, input: &[i8], weights: &[i8], output: &[i8]) -> Result<(), ShapeError> {
+    constants(p, q, weights)?;
+    shape(p.input, input.len(), ShapeError::Input)?;
+    shape(p.output, output.len(), ShapeError::Output)
+}
+
+/// A convolution of any grouping and its constants.
+#[inline(always)]
+pub fn constants(p: &Conv2d, q: &Requant<'_>, weights: &[i8]) -> Result<(), ShapeError> {
     window(&p.window, p.input, p.output)?;
     let groups = u64::from(p.groups);
     let divides = |channels: u16| u64::from(channels).checked_rem(groups) == Some(0);
     require(divides(p.input.c) && divides(p.output.c), ShapeError::Geometry)?;
-    shape(p.input, input.len(), ShapeError::Input)?;
-    shape(p.output, output.len(), ShapeError::Output)?;
 
     let [rows, columns] = p.window.kernel.map(u64::from);
     let per_channel = rows * columns * u64::from(p.input.c).checked_div(groups).unwrap_or(0);

@@ -7,12 +7,16 @@
 mod conv;
 mod depthwise;
 mod finish;
+#[cfg(any(test, feature = "std"))]
+mod packed;
 mod products;
 mod sums;
 mod tiles;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;
+#[cfg(any(test, feature = "std"))]
+pub use packed::{conv2d_packed, depthwise_packed};
 
 use super::params::Add;
 use super::reference;

@@ -160,10 +160,33 @@ pub fn fully_connected() -> impl Strategy<Value = Case> {
     })
 }
 
+/// 1x1 convolutions with enough windows and channels for every size of tile.
+pub fn pointwise() -> impl Strategy<Value = Case> {
+    let inputs = prop_oneof![(1..=5u16).prop_map(|n| 8 * n), 1..=40u16];
+    (1..=4u16, 1..=7u16, inputs, 1..=52u16, any::<i8>()).prop_flat_map(|(h, w, inputs, outputs, pad_value)| {
+        let (input, output) = (Shape::new(h, w, inputs), Shape::new(h, w, outputs));
+        filled(Conv2d { input, output, window: Window::POINT, groups: 1, pad_value })
+    })
+}
+
 /// Depthwise convolutions of any geometry.
 pub fn depthwise_convolutions() -> impl Strategy<Value = Case> {
     (windows(), extents(), 1..=37u16, any::<i8>()).prop_flat_map(|(window, (ih, iw, oh, ow), groups, pad_value)| {
         let input = Shape::new(ih, iw, groups);
         filled(Conv2d { input, output: Shape::new(oh, ow, groups), window, groups, pad_value })
+    })
+}
+
+/// Depthwise convolutions with a 3x3 kernel.
+pub fn depthwise_three() -> impl Strategy<Value = Case> {
+    let window = (prop::array::uniform2(1..=3u8), prop::array::uniform2(0..=2u8)).prop_map(|(stride, pad)| Window {
+        kernel: [3, 3],
+        stride,
+        pad,
+        dilation: [1, 1],
+    });
+    (window, extents(), 1..=37u16, any::<i8>()).prop_flat_map(|(window, (ih, iw, oh, ow), channels, pad_value)| {
+        let input = Shape::new(ih, iw, channels);
+        filled(Conv2d { input, output: Shape::new(oh, ow, channels), window, groups: channels, pad_value })
     })
 }

@@ -6,6 +6,10 @@
 mod conv;
 mod depthwise;
 mod finish;
+#[cfg(any(test, feature = "std"))]
+mod packed;
 
 pub use conv::conv2d;
 pub use depthwise::depthwise;
+#[cfg(any(test, feature = "std"))]
+pub use packed::{conv2d_packed, depthwise_packed, draw};

@@ -4,7 +4,11 @@ use core::fmt;
 
 use crate::board::{Clock, ClockError, check_clock};
 use crate::bundle::{Bundle, crc32};
-use crate::exec::{ExecError, Executor};
+use crate::exec::ExecError;
+#[cfg(not(feature = "std"))]
+use crate::exec::Executor;
+#[cfg(feature = "std")]
+use crate::exec::Prepared;
 use crate::kernels::Isa;
 
 use super::probe::{ClassProbeError, probe_classes, weight_byte_ps};
@@ -49,7 +53,8 @@ impl core::error::Error for ReportError {}
 
 /// Runs every plan of `bundle` that fits `arena`, then the board's own probe, and gives `sink` the lines of a report, the
 /// first and the last included. `bytes` are those that `bundle` was parsed from. `free_bytes` is asked after the plans have
-/// run, when the stack has been as deep as it gets, for the bytes free for an arena and for a bundle.
+/// run, when the stack has been as deep as it gets, for the bytes free for an arena and for a bundle. With feature `std` plans run
+/// with packed weights.
 ///
 /// # Errors
 /// [`ReportError`]; the report then lacks its end, which its reader notices.
@@ -69,12 +74,18 @@ pub fn report(
     let len_bytes = bundle.len_bytes();
     let crc = crc32(bytes.get(..len_bytes).unwrap_or_default());
     sink(Record::Bundle { bytes: len_bytes as u32, crc, plans: bundle.plan_count() });
+    #[cfg(feature = "std")]
+    let mut prepared = Prepared::new(bundle, measuring.isa);
     for plan in 0..bundle.plan_count() {
         let fits = bundle.plan(plan).is_some_and(|plan| plan.arena_bytes as usize <= arena.len());
         if !fits {
             continue;
         }
-        let mut executor = Executor::with_isa(bundle, plan, arena, measuring.isa).map_err(ReportError::Exec)?;
+        #[cfg(feature = "std")]
+        let executor = prepared.executor(plan, arena);
+        #[cfg(not(feature = "std"))]
+        let executor = Executor::with_isa(bundle, plan, arena, measuring.isa);
+        let mut executor = executor.map_err(ReportError::Exec)?;
         for _ in 0..measuring.repetitions.max(1) {
             trace(&mut executor, clock, sink).map_err(ReportError::Exec)?;
         }

@@ -60,12 +60,25 @@ pub fn probe(bundle: &Bundle<'_>, arena: &mut [u8], clock: &mut impl Clock) -> R
     let fits = |index: &u16| bundle.plan(*index).is_some_and(|p| p.arena_bytes as usize <= arena.len());
     let plan = (0..bundle.plan_count()).find(fits).unwrap_or(0);
     let mut executor = Executor::new(bundle, plan, arena).map_err(ProbeError::Exec)?;
-    run_once(&mut executor)?;
+    time(&mut executor, clock)
+}
+
+/// As [`probe`], with the plan and the kernels of `executor`: for products that run packed weights.
+///
+/// # Errors
+/// [`ProbeError`] if the clock does not run.
+pub fn probe_executor(executor: &mut Executor<'_, '_>, clock: &mut impl Clock) -> Result<Speed, ProbeError> {
+    check_clock(clock).map_err(ProbeError::Clock)?;
+    time(executor, clock)
+}
+
+fn time(executor: &mut Executor<'_, '_>, clock: &mut impl Clock) -> Result<Speed, ProbeError> {
+    run_once(executor)?;
     let start = clock.now();
     let mut runs = 0u32;
     let mut ticks = 0;
     while ticks < ENOUGH_TICKS && runs < MOST_RUNS {
-        run_once(&mut executor)?;
+        run_once(executor)?;
         runs += 1;
         ticks = clock.now().wrapping_sub(start);
     }
@@ -73,7 +86,7 @@ pub fn probe(bundle: &Bundle<'_>, arena: &mut [u8], clock: &mut impl Clock) -> R
     let work = cost.saturating_mul(u64::from(runs));
     let elapsed_us = ticks_to_us(ticks, clock.hz()).max(1);
     let speed = Speed { cost_per_second: work.saturating_mul(1_000_000) / elapsed_us };
-    info!("probe: plan {} ran {} times in {} us: {}", plan, runs, elapsed_us, speed);
+    info!("probe: plan {} ran {} times in {} us: {}", executor.plan_index(), runs, elapsed_us, speed);
     Ok(speed)
 }
 

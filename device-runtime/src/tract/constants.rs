@@ -2,14 +2,15 @@
 
 use core::fmt;
 use core::ops::Range;
+use std::sync::OnceLock;
 
 use super::SharedBytes;
 use crate::bundle::{Bundle, ChannelTables, Op, Step};
 use crate::exec::value_bytes;
 use crate::kernels::{
-    Conv2d, Isa, Landing, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8,
-    concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8,
-    transpose_s8,
+    Conv2d, Filters, Isa, Landing, LayerNorm, PackedConv, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8,
+    avg_pool_s8, concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8,
+    softmax_s8, transpose_s8,
 };
 
 /// What a step computes, the bytes its constants lie in, and where.
@@ -24,6 +25,8 @@ pub(super) struct PreparedStep {
     words: Range<usize>,
     multipliers: Range<usize>,
     shifts: Range<usize>,
+    /// The convolution with packed weights, once [`pack`](Self::pack) was called, where packing helps.
+    packed: OnceLock<Option<PackedConv>>,
 }
 
 impl PreparedStep {
@@ -38,6 +41,7 @@ impl PreparedStep {
             words: 0..0,
             multipliers: 0..0,
             shifts: 0..0,
+            packed: OnceLock::new(),
         };
         match &step.op {
             Op::Conv2d { geometry, weights, tables, .. } => {
@@ -80,6 +84,22 @@ impl PreparedStep {
         Some(())
     }
 
+    /// Packs the weights of a convolution, unless they are. `None` if the bytes changed.
+    pub(super) fn pack(&self) -> Option<()> {
+        let (filters, geometry, tables, residual) = match &self.op {
+            Op::Conv2d { geometry, tables, residual, .. } => (Filters::Dense, geometry, tables, residual),
+            Op::Depthwise { geometry, tables, residual, .. } => (Filters::Depthwise, geometry, tables, residual),
+            _ => return Some(()),
+        };
+        if self.packed.get().is_none() {
+            let requant = self.requant(tables.landing).ok()?;
+            let weights = self.weights().ok()?;
+            let packed = PackedConv::new(self.isa, filters, geometry, &requant, residual.as_ref(), weights).ok()?;
+            self.packed.get_or_init(|| packed);
+        }
+        Some(())
+    }
+
     /// Number of weights or lookup entries.
     pub(super) fn weight_count(&self) -> usize {
         self.weights.len()
@@ -97,6 +117,9 @@ impl PreparedStep {
     /// [`ShapeError`] if a length does not fit or the bytes changed.
     pub(super) fn run(&self, operands: &[&[i8]], output: &mut [i8]) -> Result<(), ShapeError> {
         let isa = self.isa;
+        if let (Some(Some(packed)), [input]) = (self.packed.get(), operands) {
+            return packed.run(input, &mut vec![0; packed.image_bytes()], output);
+        }
         match (&self.op, operands) {
             (Op::Conv2d { geometry, tables, residual, .. }, [input]) => {
                 let requant = self.requant(tables.landing)?;

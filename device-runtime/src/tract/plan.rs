@@ -12,8 +12,8 @@ use super::{PlanSteps, TractError, TractFamily};
 use crate::bundle::PlacedStep;
 use crate::exec::{NoObserver, Observer, StepReport};
 
-/// A plan ready to run. Each run allocates its activations and frees each after its last use; the weights stay in the
-/// bundle.
+/// A plan ready to run. Each run allocates its activations and frees each after its last use. Convolution weights are packed
+/// when the first plan that uses them is built, all others stay in the bundle.
 pub struct TractPlan {
     index: u16,
     input_shape: [usize; 3],
@@ -140,6 +140,7 @@ pub(super) fn wire(family: &TractFamily, record: &PlanSteps) -> TractResult<(Typ
         for at in 0..block.steps {
             let placed = record.placed.get(nodes.len()).context("more steps than placements")?;
             let prepared = family.steps.get(block.first_step + at).context("no such step")?;
+            prepared.pack().context("the bundle changed after it was checked")?;
             let name = format!("{:03}.{}.{}", nodes.len(), block.name, prepared.op.name());
             let named = placed.step.inputs.iter().take(prepared.op.arity());
             let inputs =

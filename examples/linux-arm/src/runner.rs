@@ -46,7 +46,7 @@ pub struct Runner<'b> {
 }
 
 enum Engine<'b> {
-    /// The step loop.
+    /// The step loop, with packed weights of the plans that were current.
     Kernels(Box<ThreadedExecutor<'b, 'b>>),
     /// The family to build models from, and the current one.
     #[cfg(feature = "tract")]

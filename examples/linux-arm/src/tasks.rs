@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use stitchkit_runtime::board::SystemClock;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
-use stitchkit_runtime::exec::{ThreadedExecutor, Threads};
-use stitchkit_runtime::select::{Limits, Speed, probe};
+use stitchkit_runtime::exec::{Prepared, ThreadedExecutor, Threads};
+use stitchkit_runtime::kernels::Isa;
+use stitchkit_runtime::select::{Limits, Speed, probe_executor};
 
 use crate::args::{Args, Task};
 use crate::bundle_file::BundleFile;
@@ -58,7 +59,9 @@ fn speed(args: &Args, bundle: &Bundle<'_>, limits: &Limits) -> Result<Option<Spe
         return speed_on_threads(args, bundle, index, cheapest.cost).map(Some);
     }
     let mut arena = AlignedBytes::new(cheapest.arena_bytes as usize);
-    probe(bundle, arena.as_mut_slice(), &mut SystemClock::default()).map(Some).map_err(Failure::because)
+    let mut prepared = Prepared::new(bundle, Isa::best());
+    let mut executor = prepared.executor(index, arena.as_mut_slice()).map_err(Failure::because)?;
+    probe_executor(&mut executor, &mut SystemClock::default()).map(Some).map_err(Failure::because)
 }
 
 /// Least time that a speed is measured over.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use stitchkit::infer::{self, Backend, Trace};
 use stitchkit_runtime::bundle::Bundle;
+use stitchkit_runtime::exec::Prepared;
 use stitchkit_runtime::kernels::Isa;
 
 use super::Ui;
@@ -81,9 +82,10 @@ impl Command {
             let mut reference = infer::Runner::with_isa(loaded, id, Isa::Reference)?;
             let mut runners = Vec::new();
             for isa in &others {
-                runners.push((isa.name(), infer::Runner::with_isa(loaded, id, *isa)?));
+                runners.push((isa.name().to_owned(), infer::Runner::with_isa(loaded, id, *isa)?));
+                runners.push((packed_name(*isa), infer::Runner::packed(&Prepared::new(&bundle, *isa), id)?));
             }
-            runners.push(("tract", infer::Runner::new(loaded, id, Backend::Tract)?));
+            runners.push(("tract".to_owned(), infer::Runner::new(loaded, id, Backend::Tract)?));
             for (number, input) in inputs.iter().enumerate() {
                 let wanted = reference.trace(input)?;
                 if let Some(expected) = golden.and_then(|g| g.output(id, number)) {
@@ -98,7 +100,7 @@ impl Command {
         }
         bar.finish_and_clear();
         let mut backends = vec![Isa::Reference.name().to_owned()];
-        backends.extend(others.iter().map(|isa| isa.name().to_owned()));
+        backends.extend(others.iter().flat_map(|&isa| [isa.name().to_owned(), packed_name(isa)]));
         backends.push("tract".to_owned());
         let verified = plans.iter().all(|row| row.golden_ok && row.first_difference.is_none());
         let report = Report { verified, golden_vectors, random_inputs: self.inputs, backends, plans };
@@ -108,6 +110,11 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// The name of a variant with packed weights.
+fn packed_name(isa: Isa) -> String {
+    format!("{}, packed", isa.name())
 }
 
 fn note_difference(row: &mut Row, bundle: &Bundle<'_>, backend: &str, input: usize, want: &Trace, have: &Trace) {

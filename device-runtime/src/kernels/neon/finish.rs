@@ -14,6 +14,20 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Tables of eight channels, with the right shifts of the upper half of the product.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub fn panel(bias: &[i32; 8], multiplier: &[i32; 8], shift: &[i32; 8]) -> [Self; 2] {
+        [0, 4].map(|at| {
+            let [bias, multiplier, shift] = [bias, multiplier, shift].map(|words| words.as_ptr().wrapping_add(at));
+            // SAFETY: reads four of the eight words of each array. The doubling multiplication has taken one bit more.
+            unsafe {
+                let shift = vsubq_s32(vdupq_n_s32(-1), vld1q_s32(shift));
+                Self { bias: vld1q_s32(bias), multiplier: vld1q_s32(multiplier), shift }
+            }
+        })
+    }
+
     /// The biases, which sums start with.
     #[inline(always)]
     pub fn bias(&self) -> int32x4_t {
@@ -107,28 +121,23 @@ impl<'a> Finish<'a> {
     /// That rounds the whole product half up, because shifts plus `bits` are above 31. Saturation to 16 bits before the zero
     /// point is added changes nothing that the clamp would not.
     #[inline(always)]
-    fn values(&self, sums: [int32x4_t; 4], tables: [Tables; 4]) -> int8x16_t {
-        let [a, b, c, d] = self.scaled(sums, tables);
+    fn values(&self, mut sums: [int32x4_t; 4], tables: [Tables; 4]) -> int8x16_t {
+        if self.bits != 0 {
+            // SAFETY: vectors are part of this architecture.
+            sums = sums.map(|sum| unsafe { vshlq_s32(sum, vdupq_n_s32(self.bits)) });
+        }
+        self.narrow(scale(sums, &tables))
+    }
+
+    /// Scaled sums to int8.
+    #[inline(always)]
+    fn narrow(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
             let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
             let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
             vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
         }
-    }
-
-    #[inline(always)]
-    fn scaled(&self, mut sums: [int32x4_t; 4], tables: [Tables; 4]) -> [int32x4_t; 4] {
-        // SAFETY: vectors are part of this architecture.
-        unsafe {
-            if self.bits != 0 {
-                sums.iter_mut().for_each(|sum| *sum = vshlq_s32(*sum, vdupq_n_s32(self.bits)));
-            }
-            for (sum, tables) in sums.iter_mut().zip(&tables) {
-                *sum = vrshlq_s32(vqdmulhq_s32(*sum, tables.multiplier), tables.shift);
-            }
-        }
-        sums
     }
 
     /// Sums, bias excluded, of four channels at four places; stores the first `windows` and of each the first `count`.
@@ -217,6 +226,49 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// True if results are neither shifted left first nor added to what the output holds.
+    #[cfg(any(test, feature = "std"))]
+    pub fn is_plain(&self) -> bool {
+        self.bits == 0 && self.residual.is_none()
+    }
+
+    /// As [`store_two`](Self::store_two); with `PLAIN`, [`is_plain`](Self::is_plain) holds.
+    ///
+    /// # Safety
+    /// Both places have eight readable and writable bytes.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub unsafe fn store_pair<const PLAIN: bool>(
+        &self,
+        sums: [[int32x4_t; 2]; 2],
+        tables: &[Tables; 2],
+        places: [*mut i8; 2],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !PLAIN {
+                return self.store_two(sums, tables, places);
+            }
+            let [[a, b], [c, d]] = sums;
+            let [low, high] = *tables;
+            let values = self.narrow(scale([a, b, c, d], &[low, high, low, high]));
+            vst1_s8(places[0], vget_low_s8(values));
+            vst1_s8(places[1], vget_high_s8(values));
+        }
+    }
+
+    /// Sums, bias included, of eight adjacent channels to their place.
+    ///
+    /// # Safety
+    /// The place has eight readable and writable bytes.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub unsafe fn store_eight(&self, [a, b]: [int32x4_t; 2], tables: &[Tables; 2], place: *mut i8) {
+        let [low, high] = *tables;
+        // SAFETY: as above.
+        unsafe { self.store_row::<8>([a, b, b, b], &[low, high, high, high], place) }
+    }
+
     /// Sums, bias included, of sixteen adjacent channels, or of the first eight, to their place.
     ///
     /// # Safety
@@ -232,6 +284,16 @@ impl<'a> Finish<'a> {
             if LANES == 16 { vst1q_s8(place, values) } else { vst1_s8(place, vget_low_s8(values)) }
         }
     }
+}
+
+/// Sums times multipliers, shifted and rounded; every four with tables of their own.
+#[inline(always)]
+fn scale(mut sums: [int32x4_t; 4], tables: &[Tables; 4]) -> [int32x4_t; 4] {
+    for (sum, tables) in sums.iter_mut().zip(tables) {
+        // SAFETY: vectors are part of this architecture.
+        *sum = unsafe { vrshlq_s32(vqdmulhq_s32(*sum, tables.multiplier), tables.shift) };
+    }
+    sums
 }
 
 /// Sixteen values, or eight and zeros.

@@ -62,6 +62,18 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// Tables of a panel of sixteen channels, with the shifts of the upper half of the product.
+    #[cfg(any(test, feature = "std"))]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub fn panel([bias, multiplier, shift]: [&[i32; 16]; 3]) -> Tables {
+        // SAFETY: reads the sixteen words of each array.
+        let [bias, multiplier, shift] =
+            [bias, multiplier, shift].map(|words| unsafe { _mm512_loadu_epi32(words.as_ptr()) });
+        let half = _mm512_srli_epi32::<1>(_mm512_sllv_epi32(_mm512_set1_epi32(1), shift));
+        Tables { bias, multiplier, odd_multiplier: _mm512_srli_epi64::<32>(multiplier), half, shift }
+    }
+
     /// Sixteen sums, bias excluded, to int8 range.
     ///
     /// The high half of the product rounds as the whole does, because shifts plus `bits` are above 32.

@@ -1,0 +1,168 @@
+//! Weights packed for the kernels of this processor.
+
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::dispatch::{Constants, StepRunner, run_step, two};
+use super::{ExecError, Executor};
+use crate::bundle::{Bundle, Op, PlacedStep};
+use crate::kernels::{Filters, Isa, PackedConv, Panels, ShapeError};
+
+/// A bundle with the convolution weights of plans in the order in which this processor's kernels read them fastest.
+///
+/// A plan is packed when the first executor for it is made, which takes as much memory as its weights again. Steps that plans share
+/// are packed once, and so are weights that steps share, so changing between packed plans copies nothing. Results are those of any
+/// [`Executor`], to the byte. A clone shares what is packed so far: threads that run the same plans need one each.
+///
+/// ```no_run
+/// use stitchkit_runtime::{bundle::{AlignedBytes, Bundle}, exec::Prepared, kernels::Isa};
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let file = AlignedBytes::copy_of(&std::fs::read("family.stk")?);
+/// let bundle = Bundle::parse(file.as_slice())?;
+/// let mut arena = AlignedBytes::new(bundle.plan(0).ok_or("no plans")?.arena_bytes as usize);
+/// let mut prepared = Prepared::new(&bundle, Isa::best());
+/// let mut executor = prepared.executor(0, arena.as_mut_slice())?;
+/// executor.input()?.fill(0);
+/// let logits: &[i8] = executor.run()?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Prepared<'b> {
+    bundle: Bundle<'b>,
+    store: Store,
+}
+
+impl<'b> Prepared<'b> {
+    /// Nothing is packed yet. Kernels will be those of `isa`.
+    #[must_use]
+    pub fn new(bundle: &Bundle<'b>, isa: Isa) -> Self {
+        Self { bundle: *bundle, store: Store::new(bundle, isa) }
+    }
+
+    /// Packs `plan`, unless it is packed.
+    ///
+    /// # Errors
+    /// [`ExecError::NoSuchPlan`], [`ExecError::NotInPlace`] if the bundle is streamed, or [`ExecError::Kernel`] if it was modified
+    /// after it was checked.
+    pub fn add(&mut self, plan: u16) -> Result<(), ExecError> {
+        self.store.add(&self.bundle, plan)
+    }
+
+    /// An executor for `plan`, which is packed if it is not.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add) and [`Executor::new`].
+    pub fn executor<'a>(&'a mut self, plan: u16, arena: &'a mut [u8]) -> Result<Executor<'a, 'b>, ExecError> {
+        let Self { bundle, store } = self;
+        store.add(bundle, plan)?;
+        let executor = Executor::with_isa(bundle, plan, arena, store.isa)?;
+        Ok(Executor { store: Some(store), ..executor })
+    }
+
+    /// The bundle.
+    #[must_use]
+    pub const fn bundle(&self) -> &Bundle<'b> {
+        &self.bundle
+    }
+
+    /// Bytes of packed weights.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.store.panels.iter().map(|(_, panels)| panels.bytes()).sum()
+    }
+}
+
+/// What is packed.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    isa: Isa,
+    /// By index in the bundle.
+    steps: Vec<Slot>,
+    /// Packed weights by offset in the bundle.
+    panels: Vec<(u32, Arc<Panels>)>,
+    /// Plans whose steps are packed.
+    plans: Vec<u16>,
+    /// Room for the largest image of a step.
+    image: Vec<i8>,
+}
+
+#[derive(Debug, Clone)]
+enum Slot {
+    /// Not looked at.
+    New,
+    /// Runs with its constants where they are.
+    InPlace,
+    Packed(Arc<PackedConv>),
+}
+
+impl Store {
+    /// Nothing is packed yet.
+    pub(super) fn new(bundle: &Bundle<'_>, isa: Isa) -> Self {
+        let steps = vec![Slot::New; usize::from(bundle.step_count())];
+        Self { isa, steps, panels: Vec::new(), plans: Vec::new(), image: Vec::new() }
+    }
+
+    /// The packed convolution of a step, and room for its image; `None` if the step runs with its constants where they are.
+    pub(super) fn packed(&mut self, step: u16) -> Option<(&PackedConv, &mut [i8])> {
+        match self.steps.get(usize::from(step)) {
+            Some(Slot::Packed(packed)) => Some((packed, &mut self.image)),
+            _ => None,
+        }
+    }
+
+    /// See [`Prepared::add`].
+    pub(super) fn add(&mut self, bundle: &Bundle<'_>, plan: u16) -> Result<(), ExecError> {
+        if self.plans.contains(&plan) {
+            return Ok(());
+        }
+        super::check_in_place(bundle)?;
+        let plans = bundle.plan_count();
+        let record = bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans })?;
+        for placed in bundle.steps_of(&record) {
+            let index = usize::from(placed.index);
+            if matches!(self.steps.get(index), Some(Slot::New)) {
+                let slot = self.pack(bundle, &placed.step.op);
+                self.steps[index] = slot.map_err(|error| ExecError::Kernel { step: placed.index, error })?;
+            }
+            if let Some(Slot::Packed(packed)) = self.steps.get(index) {
+                let len = self.image.len().max(packed.image_bytes());
+                self.image.resize(len, 0);
+            }
+        }
+        self.plans.push(plan);
+        Ok(())
+    }
+
+    fn pack(&mut self, bundle: &Bundle<'_>, op: &Op) -> Result<Slot, ShapeError> {
+        let (filters, geometry, offset, residual) = match op {
+            Op::Conv2d { geometry, weights, residual, .. } => (Filters::Dense, geometry, weights, residual),
+            Op::Depthwise { geometry, weights, residual, .. } => (Filters::Depthwise, geometry, weights, residual),
+            _ => return Ok(Slot::InPlace),
+        };
+        let Constants::Channels { weights, requant } = Constants::in_place(bundle, op)? else {
+            return Ok(Slot::InPlace);
+        };
+        let residual = residual.as_ref();
+        let mut same = self.panels.iter().filter(|(at, _)| at == offset).map(|(_, panels)| panels.clone());
+        let shared =
+            same.find_map(|panels| PackedConv::with_panels(self.isa, filters, geometry, &requant, residual, panels));
+        if let Some(packed) = shared {
+            return Ok(Slot::Packed(Arc::new(packed)));
+        }
+        let Some(packed) = PackedConv::new(self.isa, filters, geometry, &requant, residual, weights)? else {
+            return Ok(Slot::InPlace);
+        };
+        self.panels.push((*offset, packed.panels().clone()));
+        Ok(Slot::Packed(Arc::new(packed)))
+    }
+}
+
+impl StepRunner for &mut Store {
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
+        let Some(Slot::Packed(packed)) = self.steps.get(usize::from(placed.index)) else {
+            return run_step(self.isa, bundle, placed, arena);
+        };
+        let [input, output] = two(bytemuck::cast_slice_mut(arena), [&placed.inputs[0], &placed.output])?;
+        packed.run(input, &mut self.image, output)
+    }
+}

@@ -159,10 +159,9 @@ impl Store {
 
 impl StepRunner for &mut Store {
     fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
-        let Some(Slot::Packed(packed)) = self.steps.get(usize::from(placed.index)) else {
-            return run_step(self.isa, bundle, placed, arena);
-        };
+        let isa = self.isa;
+        let Some((packed, image)) = self.packed(placed.index) else { return run_step(isa, bundle, placed, arena) };
         let [input, output] = two(bytemuck::cast_slice_mut(arena), [&placed.inputs[0], &placed.output])?;
-        packed.run(input, &mut self.image, output)
+        packed.run(input, image, output)
     }
 }

@@ -1,11 +1,12 @@
 //! Packed weights give the bytes of weights in place, and are packed once.
 
+use proptest::prelude::*;
 use stitchkit_conformance::{CASES, Isa, LARGEST_CASE_BYTES, cases, fnv1a, operands};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
-use stitchkit_runtime::exec::{ExecError, Prepared};
+use stitchkit_runtime::exec::{ExecError, Executor, Prepared, StepReport};
 use stitchkit_runtime::kernels::{Conv2d, Filters, PackedConv, Requant};
 use stitchkit_tests::builder::infer;
-use stitchkit_tests::{Rng, every_op, resnet8};
+use stitchkit_tests::{Rng, every_op, random_graph, resnet8};
 
 /// Filters, geometry, landing and residual of a case that is a convolution.
 fn convolution(case: &stitchkit_conformance::Case) -> Option<(Filters, Conv2d, stitchkit_conformance::Convolution)> {
@@ -65,6 +66,35 @@ fn check_all_plans(bytes: &AlignedBytes, isa: Isa, other: Isa) {
         executor.switch(plan).expect("fits");
         executor.input().expect("intact").copy_from_slice(&input);
         assert_eq!(executor.run().expect("intact"), infer(&bundle, plan, other, &input), "{}", isa.name());
+    }
+}
+
+/// The outputs of all steps.
+fn trace(mut executor: Executor<'_, '_>, input: &[i8]) -> Vec<Vec<i8>> {
+    executor.input().expect("intact").copy_from_slice(input);
+    let mut steps = Vec::new();
+    executor.run_observed(&mut |report: StepReport<'_>| steps.push(report.output.to_vec())).expect("intact");
+    steps
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn random_graphs_give_the_same_bytes_packed(seed in any::<u32>()) {
+        let bytes = AlignedBytes::copy_of(&random_graph::bundle(seed).expect("the generator makes valid bundles"));
+        let bundle = Bundle::parse(bytes.as_slice()).expect("a sound bundle");
+        let input = Rng::new(seed).vector(bundle.meta().input.len());
+        for plan in 0..bundle.plan_count() {
+            let mut arena = AlignedBytes::new(bundle.plan(plan).expect("there is one").arena_bytes as usize);
+            let in_place = Executor::with_isa(&bundle, plan, arena.as_mut_slice(), Isa::Reference).expect("fits");
+            let want = trace(in_place, &input);
+            for &isa in Isa::available() {
+                let mut prepared = Prepared::new(&bundle, isa);
+                let have = trace(prepared.executor(plan, arena.as_mut_slice()).expect("fits"), &input);
+                prop_assert_eq!(&have, &want, "{}, plan {}", isa.name(), plan);
+            }
+        }
     }
 }
 

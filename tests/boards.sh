@@ -13,7 +13,8 @@
 #   LIGHT_COUNT    inputs for the other boards (20)
 #   EMULATION_SECONDS  longest run of one program (1200)
 #   WINDOW_BYTES   memory for weights on their way from SPI flash (4096)
-#   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (46080; 47104 with MVE kernels)
+#   CODE_LIMIT     most bytes of code and constants of the firmware besides its bundle (40960 on a Cortex-M4, 47104 with
+#                  MVE kernels, else 46080)
 #
 # Prints a PASS, FAIL or SKIP line per check and, last, `boards: N passed, M failed`; exits 1 if any failed.
 set -u
@@ -128,7 +129,7 @@ check_no_panic() {
 check_minimal() {
     build_with "$1" "$2" minimal || return
     bytes=$(code_bytes "$work/$1.$2.minimal.elf")
-    case $1 in mps3-an547) code_limit=${CODE_LIMIT:-47104} ;; *) code_limit=${CODE_LIMIT:-46080} ;; esac
+    case $1 in mps3-an547) code_limit=${CODE_LIMIT:-47104} ;; netduinoplus2 | mps2-an386) code_limit=${CODE_LIMIT:-40960} ;; *) code_limit=${CODE_LIMIT:-46080} ;; esac
     [ "$bytes" -le "$code_limit" ]
     verdict $? "$1: the firmware takes $bytes bytes of code and constants besides its bundle, limit $code_limit"
     emulate "$1" "$work/$1.$2.minimal.elf" "$work/$1.minimal" -icount shift=3 --

@@ -7,6 +7,7 @@
 #[cfg(feature = "std")]
 mod aligned;
 pub(crate) mod check;
+mod checksum;
 mod decode;
 mod directory;
 mod error;
@@ -20,6 +21,7 @@ pub mod write;
 
 #[cfg(feature = "std")]
 pub use aligned::AlignedBytes;
+pub use checksum::crc32;
 pub use error::{BundleError, PlanFault, StepFault};
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
@@ -28,20 +30,11 @@ pub use walk::{PlacedStep, Route, Steps};
 
 use core::ops::Range;
 
-use decode::{Record, decode};
+use decode::{Record, decode, decode_into};
 use directory::{Directory, Header};
 use layout::{HEADER_BYTES, u32_at};
 
 use crate::kernels::{Conv2d, Requant};
-
-/// CRC-32 of IEEE 802.3, as in zip and png.
-static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
-
-/// CRC-32 (IEEE 802.3, as in zip and png) of `bytes`.
-#[must_use]
-pub fn crc32(bytes: &[u8]) -> u32 {
-    CRC.checksum(bytes)
-}
 
 /// What [`Bundle::parse_with`] checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,16 +106,15 @@ impl<'a> Bundle<'a> {
             }
         }
         let find = |id| directory.find(id).and_then(|section| section.of(bytes));
-        let bundle = Self::from_records(directory, need_bytes, find)?;
+        let mut bundle = Self::from_records(directory, need_bytes, find)?;
         let section = |id| find(id).ok_or(BundleError::MissingSection(id));
         let tables = bytemuck::try_cast_slice(section(SectionId::Tables)?)
             .map_err(|_| BundleError::Record { section: SectionId::Tables, index: 0 })?;
-        let constants = Constants {
+        bundle.constants = Some(Constants {
             weights: bytemuck::cast_slice(section(SectionId::Weights)?),
             tables,
             shifts: section(SectionId::Shifts)?,
-        };
-        let bundle = Self { constants: Some(constants), ..bundle };
+        });
         check::check(&bundle)?;
         info!(
             "bundle: {}, {} plans, {} blocks, {} bytes",
@@ -131,7 +123,8 @@ impl<'a> Bundle<'a> {
             bundle.block_count(),
             need_bytes
         );
-        bundle.with_golden(find(SectionId::Golden))
+        bundle.find_golden(find(SectionId::Golden))?;
+        Ok(bundle)
     }
 
     /// A bundle without constants and golden vectors, not checked yet. `find` gives the bytes of the sections with records.
@@ -165,9 +158,9 @@ impl<'a> Bundle<'a> {
         })
     }
 
-    fn with_golden(mut self, section: Option<&'a [u8]>) -> Result<Self, BundleError> {
+    fn find_golden(&mut self, section: Option<&'a [u8]>) -> Result<(), BundleError> {
         let wrong = BundleError::Optional(SectionId::Golden);
-        let Some(bytes) = section else { return Ok(self) };
+        let Some(bytes) = section else { return Ok(()) };
         let count = u64::from(u32_at(bytes, 0).ok_or(wrong)?);
         let outputs = u64::from(self.plan_count()).saturating_mul(self.meta.output.elements());
         let per_vector = self.meta.input.elements().saturating_add(outputs);
@@ -181,7 +174,7 @@ impl<'a> Bundle<'a> {
             input_len: self.meta.input.len(),
             output_len: self.meta.output.len(),
         });
-        Ok(self)
+        Ok(())
     }
 
     /// Name, labels, input and output.
@@ -230,6 +223,12 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn step(&self, index: u16) -> Option<Step> {
         self.steps.get(index)
+    }
+
+    /// Decodes step `index`, if there is one, to a place that exists. Returns false, with anything in `step`, if it fails.
+    #[inline(never)]
+    fn read_step(&self, index: Option<u16>, step: &mut Step) -> bool {
+        index.and_then(|index| self.steps.bytes(index)).is_some_and(|record| decode_into(record, step))
     }
 
     /// Number of the operator of step `index` in the format, built in or not; `None` past the end.
@@ -373,6 +372,7 @@ impl ConstantExtents {
 }
 
 /// `start .. start + len`, if that can be counted.
+#[inline]
 fn range(start: u32, len: usize) -> Option<Range<usize>> {
     let start = usize::try_from(start).ok()?;
     Some(start..start.checked_add(len)?)

@@ -32,8 +32,11 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
     if !bundle.input_lut.is_empty() && bundle.input_lut.len() != usize::from(meta.input.c) * 256 {
         return Err(BundleError::Optional(SectionId::InputLut));
     }
+    let mut step = Step::default();
     for index in 0..bundle.step_count() {
-        let step = bundle.step(index).ok_or_else(|| undecoded(bundle, index))?;
+        if !bundle.read_step(Some(index), &mut step) {
+            return Err(undecoded(bundle, index));
+        }
         check_step(bundle, &step).map_err(|fault| BundleError::Step { index, fault })?;
     }
     for index in 0..bundle.block_count() {
@@ -58,12 +61,14 @@ fn undecoded(bundle: &Bundle<'_>, index: u16) -> BundleError {
     }
 }
 
+#[inline(never)]
 fn is_tensor(shape: Shape) -> bool {
     (1..MAX_TENSOR_BYTES).contains(&shape.elements())
 }
 
 fn is_quant(quant: Quant) -> bool {
-    quant.scale.is_finite() && quant.scale > 0.0
+    // Positive and finite, by its bits: small processors compare floats in software.
+    (1..f32::INFINITY.to_bits()).contains(&quant.scale.to_bits())
 }
 
 fn ensure(holds: bool, fault: StepFault) -> Result<(), StepFault> {
@@ -156,15 +161,16 @@ fn check_pool(pool: &Pool2d) -> Result<(), StepFault> {
 fn check_window(window: &Window, input: Shape, output: Shape) -> Result<(), StepFault> {
     let positive = [window.kernel, window.stride, window.dilation].iter().flatten().all(|&extent| extent > 0);
     ensure(positive, StepFault::Geometry)?;
-    let axes = [(input.h, output.h), (input.w, output.w)];
-    for ((((input, output), kernel), stride), pad) in
-        axes.into_iter().zip(window.kernel).zip(window.stride).zip(window.pad)
-    {
-        let last_start = (u32::from(output) - 1) * u32::from(stride);
-        ensure(pad < kernel.saturating_mul(4).max(1), StepFault::Geometry)?;
-        ensure(last_start < u32::from(input) + u32::from(pad), StepFault::Geometry)?;
-    }
-    Ok(())
+    let fits = fits(window, 0, input.h, output.h) && fits(window, 1, input.w, output.w);
+    ensure(fits, StepFault::Geometry)
+}
+
+#[inline(never)]
+fn fits(window: &Window, axis: usize, input: u16, output: u16) -> bool {
+    let extent = |extents: &[u8; 2]| u32::from(extents[axis & 1]);
+    let (kernel, stride, pad) = (extent(&window.kernel), extent(&window.stride), extent(&window.pad));
+    let last_start = (u32::from(output) - 1) * stride;
+    pad < (4 * kernel).min(255) && last_start < u32::from(input) + pad
 }
 
 fn check_channels(
@@ -219,25 +225,30 @@ fn check_block(bundle: &Bundle<'_>, index: u16, block: &Block<'_>) -> Result<(),
     if block.steps == 0 || block.steps > 255 || !is_tensor(block.input) {
         return Err(wrong);
     }
-    let step_at = |at: u16| bundle.step(block.first_step.checked_add(at)?);
-    let shape_of = |value: u8| match value.checked_sub(1) {
-        None => Some(block.input),
-        Some(step) => Some(step_at(u16::from(step))?.op.output()),
-    };
+    let mut step = Step::default();
     for at in 0..block.steps {
-        let step = step_at(at).ok_or(wrong)?;
+        if !bundle.read_step(block.first_step.checked_add(at), &mut step) {
+            return Err(wrong);
+        }
         let [first, second] = step.inputs;
-        let known = |value: u8| u16::from(value) <= at;
-        let holds = |value: u8, shape: Shape| shape_of(value).map(Shape::elements) == Some(shape.elements());
-        let fits_first = known(first) && holds(first, step.op.input());
-        let fits_second = step.op.arity() < 2 || (known(second) && holds(second, step.op.output()));
-        if !fits_first || !fits_second {
+        let holds = |value: u8, shape: Shape| {
+            u16::from(value) <= at && elements(bundle, block, value) == Some(shape.elements())
+        };
+        if !holds(first, step.op.input()) || (step.op.arity() == 2 && !holds(second, step.op.output())) {
             let index = block.first_step.saturating_add(at);
             return Err(BundleError::Step { index, fault: StepFault::Input });
         }
     }
-    let output = step_at(block.steps - 1).map(|s| s.op.output());
-    if output == Some(block.output) { Ok(()) } else { Err(wrong) }
+    if step.op.output() == block.output { Ok(()) } else { Err(wrong) }
+}
+
+/// Elements of a value of a block.
+#[inline(never)]
+fn elements(bundle: &Bundle<'_>, block: &Block<'_>, value: u8) -> Option<u64> {
+    let Some(at) = value.checked_sub(1) else { return Some(block.input.elements()) };
+    let mut step = Step::default();
+    let index = block.first_step.checked_add(at.into());
+    bundle.read_step(index, &mut step).then(|| step.op.output().elements())
 }
 
 fn check_plan<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Result<(), PlanFault> {
@@ -290,6 +301,7 @@ fn check_overlap(placed: &PlacedStep) -> Result<(), PlanFault> {
     }
 }
 
+#[inline(never)]
 fn apart(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
 }

@@ -21,6 +21,7 @@ pub(super) fn decode<'a, T: Record<'a>>(bytes: &'a [u8]) -> Option<T> {
 }
 
 /// [`decode`] of a step to a place that exists. Returns false, with anything in `step`, where that gives `None`.
+#[inline(always)]
 pub(super) fn decode_into(bytes: &[u8], step: &mut Step) -> bool {
     let mut reader = Reader::new(bytes);
     reader.step(step);
@@ -109,6 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A signed number of at most 32 bits: the sign in the lowest bit.
+    #[inline(never)]
     fn signed(&mut self) -> i32 {
         let value = self.word();
         (value >> 1) as i32 ^ -((value & 1) as i32)

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::checksum::Crc32;
 use super::directory::{Directory, Header, Section};
 use super::layout::{HEADER_BYTES, SectionId};
 use super::{Bundle, BundleError, check, crc32};
@@ -169,18 +170,18 @@ impl<'a> StreamedBundle<'a> {
         }
         let stays = |section: &Section| COPIED.iter().all(|id| id.tag() != section.tag);
         for section in self.directory.sections().filter(stays) {
-            let mut digest = super::CRC.digest();
+            let mut crc = Crc32::new();
             let mut at = section.offset;
             let mut left = section.len_bytes as usize;
             while left > 0 {
                 let len = left.min(window.len());
                 let Some(piece) = window.get_mut(..len) else { break };
                 source.read(place(self.base, at)?, piece)?;
-                digest.update(piece);
+                crc.update(piece);
                 at = at.saturating_add(len as u32);
                 left -= len;
             }
-            if digest.finalize() != section.crc {
+            if crc.finish() != section.crc {
                 return Err(BundleError::Checksum { offset: section.offset }.into());
             }
         }

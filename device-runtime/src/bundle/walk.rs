@@ -8,7 +8,7 @@ use super::records::{Block, Placement, Plan, Step};
 use super::{Bundle, PlanFault, RecordList};
 
 /// One step of a plan, resolved to ranges of the arena.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacedStep {
     /// Index of the block in the bundle.
     pub block: u16,
@@ -22,6 +22,13 @@ pub struct PlacedStep {
     pub output: Range<usize>,
     /// Its scratch; empty for steps without.
     pub scratch: Range<usize>,
+}
+
+impl Default for PlacedStep {
+    #[inline(never)]
+    fn default() -> Self {
+        Self { block: 0, index: 0, step: Step::default(), inputs: [0..0, 0..0], output: 0..0, scratch: 0..0 }
+    }
 }
 
 /// The part of a plan that running it takes: to change plans is to exchange this.
@@ -125,6 +132,7 @@ struct Span {
 }
 
 impl<'a> Steps<'a> {
+    #[inline(never)]
     pub(super) const fn new(bundle: &Bundle<'a>, route: &Route<'a>) -> Self {
         Self {
             blocks: bundle.blocks,
@@ -192,22 +200,27 @@ impl<'a> Steps<'a> {
     /// Completes `placed`, whose step is decoded.
     fn place(&self, placed: &mut PlacedStep) -> Result<(), PlanFault> {
         let placement = self.route.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
-        let arena_bytes = self.route.arena_bytes as usize;
-        let within = |offset: u32, len: usize| {
-            let range = super::range(offset, len).ok_or(PlanFault::OutsideArena)?;
-            if range.end <= arena_bytes { Ok(range) } else { Err(PlanFault::OutsideArena) }
-        };
         let [first, second] = placed.step.inputs;
-        let input = |value, len| within(self.value_offset(value).ok_or(PlanFault::Layout)?, len);
         let op = &placed.step.op;
         let output_len = op.output().len();
-        placed.inputs[0] = input(first, op.input().len())?;
-        placed.inputs[1] = if op.arity() == 2 { input(second, output_len)? } else { 0..0 };
-        placed.output = within(placement.output, output_len)?;
-        placed.scratch = match op.scratch_bytes() {
-            0 => 0..0,
-            len => within(placement.scratch, len)?,
+        let first = self.value_offset(first).ok_or(PlanFault::Layout)?;
+        let (second, second_len) = match op.arity() {
+            2 => (self.value_offset(second).ok_or(PlanFault::Layout)?, output_len),
+            _ => (0, 0),
         };
+        let scratch_len = op.scratch_bytes();
+        let scratch = if scratch_len == 0 { 0 } else { placement.scratch };
+        let [first_place, second_place] = &mut placed.inputs;
+        let tensors = [
+            (first_place, first, op.input().len()),
+            (second_place, second, second_len),
+            (&mut placed.output, placement.output, output_len),
+            (&mut placed.scratch, scratch, scratch_len),
+        ];
+        for (place, offset, len) in tensors {
+            let range = super::range(offset, len).filter(|range| range.end <= self.route.arena_bytes as usize);
+            *place = range.ok_or(PlanFault::OutsideArena)?;
+        }
         Ok(())
     }
 

@@ -188,10 +188,11 @@ type Part<'a> = &'a mut [i8];
 ///
 /// # Errors
 /// [`ShapeError::Output`] if they overlap, or one is not within the arena.
+#[inline(never)]
 pub(super) fn two<'a>(arena: Part<'a>, [a, b]: [&Range<usize>; 2]) -> Result<[Part<'a>; 2], ShapeError> {
-    match apart(arena, a, b) {
-        Some((a, b)) => Ok([a, b]),
-        None => Err(ShapeError::Output),
+    match arena.get_disjoint_mut([a.clone(), b.clone()]) {
+        Ok([a, b]) => Ok([a, b]),
+        Err(_) => Err(ShapeError::Output),
     }
 }
 
@@ -201,40 +202,8 @@ pub(super) fn two<'a>(arena: Part<'a>, [a, b]: [&Range<usize>; 2]) -> Result<[Pa
 /// As [`two`].
 #[inline(never)]
 pub(super) fn three<'a>(arena: Part<'a>, [a, b, c]: [&Range<usize>; 3]) -> Result<[Part<'a>; 3], ShapeError> {
-    let is_reversed = b.end <= a.start;
-    let (low, high) = if is_reversed { (b, a) } else { (a, b) };
-    match around(arena, low, high, c) {
-        Some((b, a, c)) if is_reversed => Ok([a, b, c]),
-        Some((a, b, c)) => Ok([a, b, c]),
-        None => Err(ShapeError::Output),
+    match arena.get_disjoint_mut([a.clone(), b.clone(), c.clone()]) {
+        Ok([a, b, c]) => Ok([a, b, c]),
+        Err(_) => Err(ShapeError::Output),
     }
-}
-
-/// Parts in any order.
-#[inline(never)]
-fn apart<'a>(arena: Part<'a>, a: &Range<usize>, b: &Range<usize>) -> Option<(Part<'a>, Part<'a>)> {
-    let is_reversed = b.end <= a.start;
-    let (low, high) = if is_reversed { (b, a) } else { (a, b) };
-    let (below, above) = arena.split_at_mut_checked(high.start)?;
-    let parts = (below.get_mut(low.clone())?, above.get_mut(..high.end.checked_sub(high.start)?)?);
-    Some(if is_reversed { (parts.1, parts.0) } else { parts })
-}
-
-/// Parts of which the first ends before the second.
-#[inline(always)]
-fn around<'a>(
-    arena: Part<'a>,
-    low: &Range<usize>,
-    high: &Range<usize>,
-    other: &Range<usize>,
-) -> Option<(Part<'a>, Part<'a>, Part<'a>)> {
-    let (below, above) = arena.split_at_mut_checked(high.start)?;
-    let len = high.end.checked_sub(high.start)?;
-    if other.start < high.end {
-        let (low, other) = apart(below, low, other)?;
-        return Some((low, above.get_mut(..len)?, other));
-    }
-    let (high_part, above) = above.split_at_mut_checked(len)?;
-    let other = above.get_mut(other.start - high.end..other.end.checked_sub(high.end)?)?;
-    Some((below.get_mut(low.clone())?, high_part, other))
 }

@@ -29,23 +29,17 @@ pub fn for_each_run<'a>(
     let row_pitch = usize::from(p.input.w) * pitch;
     let adjacent = channels == pitch && column_step == 1;
     let row_taps = kernel_columns * channels;
-    let inside = |start: usize, len: usize| match input.get(start..start.wrapping_add(len)) {
-        Some(taps) => Run::Inside(taps),
-        None => Run::Pad(len),
-    };
+    let (runs, len) = if adjacent { (1, columns.count * channels) } else { (columns.count, channels) };
 
     let left = columns.first * channels;
     let right = row_taps.saturating_sub(left + columns.count * channels);
     emit(Run::Pad(rows.first * row_taps));
     for row in 0..rows.count {
-        let start = (rows.start + row * row_step) * row_pitch + columns.start * pitch + first_channel;
+        let mut start = (rows.start + row * row_step) * row_pitch + columns.start * pitch + first_channel;
         emit(Run::Pad(left));
-        if adjacent {
-            emit(inside(start, columns.count * channels));
-        } else {
-            for column in 0..columns.count {
-                emit(inside(start + column * column_step * pitch, channels));
-            }
+        for _ in 0..runs {
+            emit(input.get(start..start.wrapping_add(len)).map_or(Run::Pad(len), Run::Inside));
+            start = start.wrapping_add(column_step * pitch);
         }
         emit(Run::Pad(right));
     }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::requantize::requantize;
+#[cfg(arm_dsp)]
+use super::requantize::requantize_once;
 
 /// Extents of an activation in elements: height, width, channels (channels vary fastest).
 ///
@@ -156,6 +158,13 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// [`requantize`](Self::requantize), in memory once for kernels that take many more instructions per value.
+    #[cfg(arm_dsp)]
+    #[inline(always)]
+    pub fn requantize_once(self, acc: i32, landing: Landing) -> i8 {
+        requantize_once(acc, self.multiplier, self.shift, landing)
+    }
+
     /// Accumulator, bias included, to int8.
     #[inline(always)]
     pub fn requantize(self, acc: i32, landing: Landing) -> i8 {

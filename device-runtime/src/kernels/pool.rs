@@ -3,7 +3,7 @@
 use super::check;
 use super::isa::Isa;
 use super::params::{Landing, Pool2d, ShapeError};
-use super::requantize::requantize;
+use super::requantize::requantize_once;
 use super::windows::{Span, Windows};
 
 /// Largest value under each window, per channel. Taps outside the input are skipped; a window with no tap inside gives
@@ -78,7 +78,7 @@ impl Mean<'_> {
             for (block, part) in pixel.chunks_mut(N).enumerate() {
                 let sums = self.sums(window, block * N, sum_row);
                 for (y, sum) in part.iter_mut().zip(sums) {
-                    *y = requantize(sum.wrapping_sub(zero_points), self.multiplier, self.shift, self.landing);
+                    *y = requantize_once(sum.wrapping_sub(zero_points), self.multiplier, self.shift, self.landing);
                 }
             }
         }

@@ -7,7 +7,7 @@ mod attention;
 mod conv;
 
 pub(super) use attention::attention;
-#[cfg(any(arm_dsp, neon, portable, target_arch = "x86_64"))]
+#[cfg(any(neon, portable, target_arch = "x86_64"))]
 pub(super) use conv::depthwise_sum;
 pub(super) use conv::{conv2d, depthwise};
 

@@ -15,6 +15,12 @@ pub fn requantize(acc: i32, multiplier: i32, shift: u8, landing: Landing) -> i8 
     scaled.saturating_add(i64::from(landing.zero_point)).max(i64::from(landing.lo)).min(i64::from(landing.hi)) as i8
 }
 
+/// [`requantize`], in memory once for kernels that take many more instructions per value.
+#[inline(never)]
+pub(super) fn requantize_once(acc: i32, multiplier: i32, shift: u8, landing: Landing) -> i8 {
+    requantize(acc, multiplier, shift, landing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,11 +14,11 @@ const MAX_PRE_SHIFT: u32 = 8;
 pub fn pre_shift(q: &Requant<'_>, channels: usize, taps: usize) -> Option<u32> {
     let shifts = q.shift.get(..channels)?;
     // Shifts are below 128: the sum with 95 has the top bit where the shift is at least 33, and carries nothing.
+    const TOPS: u32 = u32::from_ne_bytes([128; 4]);
+    let sum = |word: [u8; 4]| u32::from_ne_bytes(word).wrapping_add(u32::from_ne_bytes([95; 4]));
     let (words, rest) = shifts.as_chunks();
-    let sums = words
-        .iter()
-        .fold(u64::MAX, |all, &word| all & u64::from_ne_bytes(word).wrapping_add(u64::from_ne_bytes([95; 8])));
-    if sums & u64::from_ne_bytes([128; 8]) == u64::from_ne_bytes([128; 8]) && rest.iter().all(|&shift| shift >= 33) {
+    let sums = words.iter().fold(TOPS, |all, &[a, b, c, d, e, f, g, h]| all & sum([a, b, c, d]) & sum([e, f, g, h]));
+    if sums == TOPS && rest.iter().all(|&shift| shift >= 33) {
         return Some(0);
     }
     let least = shifts.iter().fold(u8::MAX, |least, &shift| least.min(shift));

@@ -50,10 +50,8 @@ pub struct Windows<'a> {
 impl<'a> Windows<'a> {
     /// Windows of every position of `output` over `input`.
     pub fn new(window: &'a Window, input: Shape, output: Shape) -> Self {
-        let mut windows =
-            Self { window, input, width: output.w, row: 0, column: 0, rows: Span { first: 0, count: 0, start: 0 } };
-        windows.rows = windows.span(0, 0, input.h);
-        windows
+        // At the end of the row before the first.
+        Self { window, input, width: output.w, row: u16::MAX, column: output.w, rows: Span::default() }
     }
 
     /// The window of one output position.
@@ -61,6 +59,13 @@ impl<'a> Windows<'a> {
     #[inline(always)]
     pub fn at(&self, row: u16, column: u16) -> (Span, Span) {
         (self.span(0, row, self.input.h), self.span(1, column, self.input.w))
+    }
+
+    /// [`next`](Iterator::next), in memory once for all kernels that take many more instructions per window.
+    #[cfg(arm_dsp)]
+    #[inline(never)]
+    pub fn pass(&mut self) -> (Span, Span) {
+        self.next().unwrap_or_default()
     }
 
     #[inline(always)]

@@ -9,6 +9,8 @@ use cortex_m::peripheral::{SCB, SYST};
 use cortex_m_rt::exception;
 use stitchkit_runtime::board::Clock;
 
+use crate::host::print_numbers;
+
 /// SysTick counts down from here.
 const RELOAD: u32 = 0x00FF_FFFF;
 
@@ -67,6 +69,9 @@ pub struct InstructionScale {
 /// Turns of the measured loop, two instructions each.
 const TURNS: u32 = 1 << 20;
 
+/// Turns of the loops of known length, three instructions each.
+const LOOPS: [u32; 3] = [1, 1_000, 1_000_000];
+
 impl InstructionScale {
     /// Measures `clock`; holds only if virtual time follows instructions.
     pub fn measure(clock: &mut SysTickClock) -> Self {
@@ -76,6 +81,17 @@ impl InstructionScale {
         unsafe { core::arch::asm!("2: subs {n}, {n}, #1", "bne 2b", n = inout(reg) TURNS => _) };
         let overhead = empty - start;
         Self { ticks: clock.now() - empty - overhead, overhead }
+    }
+
+    /// The counter's self-test: prints what loops of known length take, `loop EXPECTED COUNTED`.
+    pub fn print_loops(&self, clock: &mut SysTickClock) {
+        for turns in LOOPS {
+            let start = clock.now();
+            // SAFETY: the loop changes one register and the flags.
+            unsafe { core::arch::asm!("2: nop", "subs {n}, {n}, #1", "bne 2b", n = inout(reg) turns => _) };
+            let counted = self.instructions(clock.now() - start);
+            print_numbers("loop", &[3 * turns, counted as u32]);
+        }
     }
 
     /// Instructions between two readings `ticks` apart.

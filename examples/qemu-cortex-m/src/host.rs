@@ -1,6 +1,7 @@
 //! The host behind semihosting: console, files, exit. Arm, "Semihosting for AArch32 and AArch64", version 3.0.
 
 use core::fmt;
+use core::fmt::Write;
 
 use cortex_m_semihosting::{nr, syscall, syscall1};
 
@@ -38,6 +39,25 @@ impl fmt::Write for Console {
         }
         Ok(())
     }
+}
+
+/// Writes a name and decimal numbers on a line of their own, with no formatting code.
+pub fn print_numbers(name: &str, numbers: &[u32]) {
+    // Nothing can be done about a console that is gone.
+    let _ = Console.write_str(name);
+    for &number in numbers {
+        let mut digits = [b'0'; 10];
+        let mut left = number;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        let significant = digits.iter().position(|&d| d != b'0').unwrap_or(9);
+        let text = digits.get(significant..).and_then(|d| core::str::from_utf8(d).ok()).unwrap_or("?");
+        let _ = Console.write_str(" ");
+        let _ = Console.write_str(text);
+    }
+    let _ = Console.write_str("\n");
 }
 
 /// Ends the emulation with this exit status.

@@ -1,6 +1,6 @@
 //! The taps of windows, widened to 16 bits in scratch.
 
-use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows, widen_strided};
+use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows, widen_strided, widen_words};
 use super::pack;
 use crate::kernels::columns::{Run, for_each_run};
 use crate::kernels::params::Conv2d;
@@ -18,7 +18,6 @@ pub struct Gather<'a> {
     row_taps: usize,
     /// How windows inside the input are gathered.
     inside: Inside,
-    copy: [i8; SMALL_TAPS + 4],
 }
 
 /// Rows of windows that lie inside the input.
@@ -44,7 +43,7 @@ impl<'a> Gather<'a> {
             _ => Inside::Runs,
         };
         let row_step = usize::from(p.window.dilation[0]) * row_pitch;
-        Self { p, input, kernel, row_pitch, row_step, row_taps, inside, copy: [0; SMALL_TAPS + 4] }
+        Self { p, input, kernel, row_pitch, row_step, row_taps, inside }
     }
 
     /// The taps of one window and one group (first input channel, number of input channels), one quad after the other.
@@ -53,9 +52,9 @@ impl<'a> Gather<'a> {
         Column { quads, stride: 1 }.runs(self.p, window, group, self.input);
     }
 
-    /// The taps of one window of four and one group, to every fourth quad.
+    /// The taps of one window of four and one group, to every fourth quad. `copy` is overwritten.
     #[inline(always)]
-    pub fn window(&mut self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
+    pub fn window(&self, window: (Span, Span), group: (usize, usize), copy: &mut Copy, quads: &mut [Halves]) {
         let (rows, columns) = window;
         if self.inside == Inside::Runs || rows.count != self.kernel[0] || columns.count != self.kernel[1] {
             return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
@@ -66,53 +65,46 @@ impl<'a> Gather<'a> {
         let Some(from) = self.input.get(start..end) else {
             return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
         };
-        let mut column = Column { quads, stride: 4 };
-        if self.inside == Inside::Words {
-            if column.holds(self.kernel[0] * words) {
-                // SAFETY: `from` spans all rows, and there is a place for every word.
-                unsafe {
-                    widen_rows::<4>(from.as_ptr(), self.row_step, words, self.kernel[0], column.quads.as_mut_ptr());
-                }
-            }
-            return;
-        }
+        let column = Column { quads, stride: 4 };
         let taps = self.kernel[0] * self.row_taps;
-        // Rows are copied in words. What a row has too much is overwritten by the next, or not read.
-        // SAFETY: `from` spans all rows in whole words. The last row of the copy starts at `taps - row_taps` and ends less
-        // than four bytes after `taps`, which is within the array.
-        unsafe {
-            copy_rows(from.as_ptr(), self.row_step, words, self.kernel[0], self.copy.as_mut_ptr(), self.row_taps);
-        }
         let whole = taps / 4;
+        let is_copied = self.inside == Inside::Small;
+        let (from, words, rows) = if is_copied {
+            // Rows are copied in words. What a row has too much is overwritten by the next, or not read.
+            // SAFETY: `from` spans all rows in whole words. The last row of the copy starts at `taps - row_taps` and ends less
+            // than four bytes after `taps`, which is within the array.
+            unsafe {
+                copy_rows(from.as_ptr(), self.row_step, words, self.kernel[0], copy.as_mut_ptr(), self.row_taps);
+            }
+            (copy.as_ptr(), whole, 1)
+        } else {
+            (from.as_ptr(), words, self.kernel[0])
+        };
         if column.holds(whole) {
-            // SAFETY: the copy holds that many words, and there is a place for each.
-            unsafe { widen_rows::<4>(self.copy.as_ptr(), 0, whole, 1, column.quads.as_mut_ptr()) };
+            // SAFETY: `from` spans all rows, or the copy their words, and there is a place for every word.
+            unsafe { widen_rows(from, self.row_step, words, rows, column.quads.as_mut_ptr(), 0) };
         }
         let rest = taps % 4;
-        if rest != 0 {
-            column.skip(whole);
-            let last = self.copy.get(4 * whole..).and_then(|last| last.first_chunk::<4>());
-            column.push(last.map_or(0, |&last| pack::word(last)) << ((32 - 8 * rest as u32) & 31));
+        if is_copied && rest != 0 {
+            let last = copy.get(4 * whole..).and_then(|last| last.first_chunk::<4>());
+            let word = last.map_or(0, |&last| pack::word(last)) << ((32 - 8 * rest as u32) & 31);
+            if let Some(place) = column.quads.get_mut(4 * whole) {
+                *place = [even_bytes(word), odd_bytes(word)];
+            }
         }
     }
 
-    /// Four adjacent positions from `position` on, where windows are single positions of whole words. Returns whether they
-    /// are that.
+    /// Four adjacent positions from `position` on, where windows [are that](Self::is_pointwise), to every fourth quad.
     #[inline(always)]
-    pub fn four_points(&self, position: usize, quads: &mut [Halves]) -> bool {
+    pub fn four_points(&self, position: usize, quads: &mut [Halves]) {
         let pitch = self.row_taps;
         let from = self.input.get(position * pitch..(position + 4) * pitch).unwrap_or(&[]);
         if from.is_empty() || quads.len() < pitch {
-            return false;
+            return;
         }
-        for at in 0..4 {
-            // SAFETY: `from` holds four windows of `pitch` bytes, and `quads` a quad for each four of them.
-            unsafe {
-                let from = from.as_ptr().wrapping_add(at * pitch);
-                widen_rows::<4>(from, 0, pitch / 4, 1, quads.as_mut_ptr().wrapping_add(at));
-            }
-        }
-        true
+        let back = size_of::<Halves>() as isize - (pitch * size_of::<Halves>()) as isize;
+        // SAFETY: `from` holds four windows of `pitch` bytes, and `quads` a quad for each four of them.
+        unsafe { widen_rows(from.as_ptr(), pitch, pitch / 4, 4, quads.as_mut_ptr(), back) };
     }
 
     /// Windows are adjacent single positions of whole words.
@@ -120,6 +112,17 @@ impl<'a> Gather<'a> {
         let w = &self.p.window;
         self.inside == Inside::Words && w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0]
     }
+}
+
+/// The `at`-th point of `pitch` taps, which are whole words, one quad after the other.
+#[inline(never)]
+pub fn point(input: &[i8], at: usize, pitch: usize, quads: &mut [Halves]) {
+    let from = input.get(at * pitch..(at + 1) * pitch).unwrap_or(&[]);
+    if from.is_empty() || quads.len() < pitch / 4 {
+        return;
+    }
+    // SAFETY: `from` holds `pitch` bytes, and `quads` a quad for each four of them.
+    unsafe { widen_words(from.as_ptr(), pitch / 4, quads.as_mut_ptr()) };
 }
 
 /// Where one window's taps go: `stride` windows alternate quad by quad.
@@ -186,7 +189,7 @@ impl Column<'_> {
     }
 
     /// Four taps.
-    #[inline(always)]
+    #[inline(never)]
     fn push(&mut self, word: u32) {
         if let Some(place) = self.quads.first_mut() {
             *place = [even_bytes(word), odd_bytes(word)];
@@ -203,6 +206,9 @@ fn each_run(p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8
 
 /// Taps of a window that is copied before it is widened: rows of the first convolution of a network are rarely whole words.
 const SMALL_TAPS: usize = 64;
+
+/// Memory for such a window, with room for the rest of its last word.
+pub type Copy = [i8; 2 * SMALL_TAPS];
 
 /// Collects taps to words.
 struct Writer<'a, 'b> {

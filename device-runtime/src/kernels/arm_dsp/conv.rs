@@ -1,12 +1,12 @@
 //! Convolution: four windows at a time are widened to 16 bits in scratch and multiplied with one filter after the other.
 
-use super::columns::Gather;
+use super::columns::{Copy, Gather, point};
 use super::filters::{Job, PARTIAL, four_windows};
 use super::finish::Finish;
-use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes, widen_rows};
+use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes};
 use super::pack;
 use super::pairs::{Pairs, one_window};
-use crate::kernels::params::{Add, Conv2d, Landing, Requant, Shape, Window};
+use crate::kernels::params::{Add, Conv2d, Landing, Requant, Window};
 use crate::kernels::scales::pre_shift;
 use crate::kernels::windows::Windows;
 
@@ -32,70 +32,67 @@ pub fn conv2d(
     let groups = usize::from(p.groups).max(1);
     let (inputs, outputs) = (usize::from(p.input.c) / groups, (channels / groups).max(1));
     let finish = Finish::new(q.landing, residual);
-
-    let group = |group: usize| Filters {
-        q,
-        finish,
-        taps,
-        weights: weights.get(group * outputs * taps..(group + 1) * outputs * taps).unwrap_or(&[]),
-        first: group * outputs,
-        count: outputs,
-        bits,
-    };
-
-    if is_vector(p) && quads.len() >= taps / 4 && input.len() >= taps {
-        // SAFETY: one row of words that are there, as are the places.
-        unsafe { widen_rows::<1>(input.as_ptr(), 0, taps / 4, 1, quads.as_mut_ptr()) };
-        return group(0).one(quads, output);
+    let mut filters = Filters { q, finish, taps, weights, first: 0, count: outputs, bits, job: None };
+    if channels == output.len() && p.window == Window::POINT && groups == 1 && taps.is_multiple_of(4) {
+        // A vector: nothing but this is left to do.
+        point(input, 0, taps, quads);
+        return filters.one(quads, output);
     }
-    let mut gather = Gather::new(p, input);
-    let mut done = 0;
-    if bits.is_some() && gather.is_pointwise() {
-        let filters = group(0);
-        for pixels in output.chunks_exact_mut(WINDOWS * channels) {
-            if !gather.four_points(done, quads) {
-                return;
-            }
-            filters.four(quads, pixels, channels);
-            done += WINDOWS;
-        }
-    }
+    let mut values: Values = [0; _];
+    let gather = Gather::new(p, input);
+    let is_pointwise = gather.is_pointwise();
     let mut windows = Windows::new(&p.window, p.input, p.output);
-    for _ in 0..done {
-        windows.next();
+    let mut first_windows = windows;
+    let mut position = 0;
+    let is_direct = finish.is_nothing() && output.len() >= WINDOWS * channels;
+    if is_direct {
+        filters.prepare(0, outputs);
     }
-    for pixels in output.get_mut(done * channels..).unwrap_or(&mut []).chunks_mut(WINDOWS * channels) {
+    for pixels in output.chunks_mut(WINDOWS * channels) {
         let is_full = bits.is_some() && pixels.len() == WINDOWS * channels;
-        let mut rest = windows;
-        for at in 0..groups {
-            let (filters, group_inputs) = (group(at), (at * inputs, inputs));
-            rest = windows;
-            if is_full {
-                for at in 0..WINDOWS {
-                    let span = rest.next().unwrap_or_default();
-                    gather.window(span, group_inputs, quads.get_mut(at..).unwrap_or(&mut []));
+        if groups > 1 {
+            first_windows = windows;
+        }
+        for group in 0..groups {
+            if groups > 1 {
+                windows = first_windows;
+                filters.first = group * outputs;
+                filters.weights = weights.get(filters.first * taps..).unwrap_or(&[]);
+                if is_direct {
+                    filters.prepare(0, outputs);
                 }
-                filters.four(quads, pixels, channels);
+            }
+            let group_inputs = (group * inputs, inputs);
+            if is_full {
+                if is_pointwise {
+                    gather.four_points(position, quads);
+                } else {
+                    for at in 0..WINDOWS {
+                        let window = windows.next().unwrap_or_default();
+                        let quads = quads.get_mut(at..).unwrap_or(&mut []);
+                        gather.window(window, group_inputs, &mut values, quads);
+                    }
+                }
+                filters.four(quads, pixels, channels, &mut values);
                 continue;
             }
-            for pixel in pixels.chunks_exact_mut(channels) {
-                gather.lone_window(rest.next().unwrap_or_default(), group_inputs, quads);
+            for (at, pixel) in pixels.chunks_exact_mut(channels).enumerate() {
+                if is_pointwise {
+                    point(input, position + at, taps, quads);
+                } else {
+                    gather.lone_window(windows.pass(), group_inputs, quads);
+                }
                 filters.one(quads, pixel);
             }
         }
-        windows = rest;
+        position += WINDOWS;
     }
 }
 
-/// The one window is the whole input, in whole words.
-fn is_vector(p: &Conv2d) -> bool {
-    let one = Shape { c: p.output.c, ..Shape::new(1, 1, 0) };
-    p.output == one
-        && p.input == Shape { c: p.input.c, ..one }
-        && p.window == Window::POINT
-        && p.groups == 1
-        && p.input.c.is_multiple_of(4)
-}
+/// The values of four windows; before that, a window on its way to them.
+type Values = Copy;
+
+const _: () = assert!(size_of::<Values>() == WINDOWS * CHUNK);
 
 /// The filters of one group.
 struct Filters<'a> {
@@ -108,12 +105,19 @@ struct Filters<'a> {
     count: usize,
     /// See [`pre_shift`]. Without it, and with fewer than four taps, filters are run one by one.
     bits: Option<u32>,
+    /// The call for the filters at hand, once it [is prepared](Self::prepare).
+    job: Option<Job>,
 }
 
 impl Filters<'_> {
-    /// The call for `count` filters from `from` on, each place being the first of its window; `None` if a table is short.
+    /// Prepares calls for `count` filters from `from` on; there is none if a table is short.
+    #[inline(never)]
+    fn prepare(&mut self, from: usize, count: usize) {
+        self.job = self.job_for(from, count);
+    }
+
     #[inline(always)]
-    fn job(&self, from: usize, count: usize, quads: &[Halves], places: [*mut i8; WINDOWS]) -> Option<Job> {
+    fn job_for(&self, from: usize, count: usize) -> Option<Job> {
         let channels = self.first + from..self.first + from + count;
         let weights = self.weights.get(from * self.taps..(from + count) * self.taps)?;
         let rest = self.taps % 4;
@@ -125,43 +129,47 @@ impl Filters<'_> {
             zero_point: self.q.landing.zero_point.into(),
             scale: self.bits? as i32 - 32,
             bias_end: self.q.bias.get(channels)?.as_ptr_range().end,
-            columns: quads.as_ptr(),
+            columns: core::ptr::null(),
             rounds: whole / 4,
             tail: whole % 4 + if rest == 0 { 0 } else { PARTIAL },
             adjust: rest as isize - 4,
             weights: weights.as_ptr(),
-            out_end: places.map(|place| place.wrapping_add(count)),
+            out_end: [core::ptr::null_mut(); WINDOWS],
         })
     }
 
-    /// All outputs of the group at four positions.
+    /// The first `count` outputs at four positions, each `step` places from the one before; those of the filters that were
+    /// prepared for as many.
+    #[inline(never)]
+    fn run(&mut self, count: usize, quads: &[Halves], places: &mut [i8], step: usize) {
+        let is_whole = quads.len() >= WINDOWS * self.taps.div_ceil(4) && places.len() >= (WINDOWS - 1) * step + count;
+        let Some(job) = self.job.as_mut().filter(|_| is_whole) else { return };
+        let end = places.as_mut_ptr().wrapping_add(count);
+        job.index = -(count as isize);
+        job.columns = quads.as_ptr();
+        job.out_end =
+            [end, end.wrapping_add(step), end.wrapping_add(2 * step), end.wrapping_add(2 * step).wrapping_add(step)];
+        // SAFETY: tables and weights were checked when the call was prepared, columns and places just now.
+        unsafe { four_windows(job) };
+    }
+
+    /// All outputs of the group at four positions, which are prepared if values need no [`Finish`]. `values` is overwritten.
     #[inline(always)]
-    fn four(&self, quads: &[Halves], pixels: &mut [i8], channels: usize) {
-        if quads.len() < WINDOWS * self.taps.div_ceil(4) || pixels.len() < WINDOWS * channels {
-            return;
-        }
+    fn four(&mut self, quads: &[Halves], pixels: &mut [i8], channels: usize, values: &mut Values) {
         if self.finish.is_nothing() {
-            let first = pixels.as_mut_ptr().wrapping_add(self.first);
-            let places = core::array::from_fn(|window| first.wrapping_add(window * channels));
-            if let Some(mut job) = self.job(0, self.count, quads, places) {
-                // SAFETY: `job` checked tables and weights, the first lines the columns; the places are `count` outputs in
-                // each of four pixels.
-                unsafe { four_windows(&mut job) };
-            }
-            return;
+            return self.run(self.count, quads, pixels.get_mut(self.first..).unwrap_or(&mut []), channels);
         }
-        for from in (0..self.count).step_by(CHUNK) {
-            let count = CHUNK.min(self.count - from);
-            let mut values = [[0i8; CHUNK]; WINDOWS];
-            let first = values.as_mut_ptr().cast::<i8>();
-            let places = core::array::from_fn(|window| first.wrapping_add(window * CHUNK));
-            let Some(mut job) = self.job(from, count, quads, places) else { return };
-            // SAFETY: as above, with places in `values`.
-            unsafe { four_windows(&mut job) };
-            for (pixel, values) in pixels.chunks_exact_mut(channels).zip(&values) {
-                let held = pixel.get_mut(self.first + from..).unwrap_or(&mut []);
+        let mut from = self.first;
+        let end = from + self.count;
+        while from < end {
+            let count = (end - from).min(CHUNK);
+            self.prepare(from - self.first, count);
+            self.run(count, quads, values, CHUNK);
+            for (pixel, values) in pixels.chunks_exact_mut(channels).zip(values.chunks_exact(CHUNK)) {
+                let held = pixel.get_mut(from..).unwrap_or(&mut []);
                 self.finish.store(values.get(..count).unwrap_or(&[]), held);
             }
+            from += count;
         }
     }
 
@@ -169,27 +177,31 @@ impl Filters<'_> {
     #[inline(never)]
     fn one(&self, quads: &[Halves], pixel: &mut [i8]) {
         let Some(held) = pixel.get_mut(self.first..self.first + self.count) else { return };
-        let mut done = 0;
-        if self.finish.adds() {
-            for held in held.chunks_mut(CHUNK) {
-                let mut values = [0; CHUNK];
-                let Some(values) = values.get_mut(..held.len()) else { return };
-                let Some(count) = self.pairs(done, quads, values) else { break };
-                self.finish.store(values.get(..count).unwrap_or(&[]), held);
-                done += count;
-            }
-        } else if let Some(count) = self.pairs(0, quads, held) {
-            self.finish.clamp(held.get_mut(..count).unwrap_or(&mut []));
-            done = count;
+        if !self.finish.adds() {
+            self.saturated(0, quads, held);
+            return self.finish.clamp(held);
         }
-        for (at, place) in held.iter_mut().enumerate().skip(done) {
-            let Some(value) = self.value(at, quads) else { return };
-            self.finish.store(&[value], core::slice::from_mut(place));
+        let mut done = 0;
+        for held in held.chunks_mut(CHUNK) {
+            let mut values = [0; CHUNK];
+            let Some(values) = values.get_mut(..held.len()) else { return };
+            self.saturated(done, quads, values);
+            self.finish.store(values, held);
+            done += held.len();
+        }
+    }
+
+    /// Saturated outputs of the filters from `from` on.
+    #[inline(never)]
+    fn saturated(&self, from: usize, quads: &[Halves], values: &mut [i8]) {
+        let done = self.pairs(from, quads, values).unwrap_or(0);
+        for (at, value) in values.iter_mut().enumerate().skip(done) {
+            *value = self.value(from + at, quads).unwrap_or(0);
         }
     }
 
     /// Saturated outputs from `from` on, as many as are made two at a time; how many those are.
-    #[inline(never)]
+    #[inline(always)]
     fn pairs(&self, from: usize, quads: &[Halves], held: &mut [i8]) -> Option<usize> {
         let (count, taps, bits) = (held.len() & !1, self.taps, self.bits?);
         if !taps.is_multiple_of(8) || count == 0 {
@@ -224,7 +236,7 @@ impl Filters<'_> {
         let filter = self.weights.get(at * self.taps..(at + 1) * self.taps)?;
         let channel = self.q.channel(self.first + at)?;
         let saturated = Landing { lo: i8::MIN, hi: i8::MAX, ..self.q.landing };
-        Some(channel.requantize(channel.bias.wrapping_add(sum(quads, filter)), saturated))
+        Some(channel.requantize_once(channel.bias.wrapping_add(sum(quads, filter)), saturated))
     }
 }
 
@@ -241,8 +253,12 @@ fn sum(quads: &[Halves], filter: &[i8]) -> i32 {
             Some(&few)
         }
     };
-    words.iter().chain(last).zip(quads).fold(0, |sum, (&word, &[x02, x13])| {
-        let word = pack::word(word);
+    let add = |sum, word, &[x02, x13]: &Halves| {
         dual_multiply_add(x13, odd_bytes(word), dual_multiply_add(x02, even_bytes(word), sum))
-    })
+    };
+    let sum = words.iter().zip(quads).fold(0, |sum, (&word, quad)| add(sum, pack::word(word), quad));
+    match (last, quads.get(words.len())) {
+        (Some(&last), Some(quad)) => add(sum, pack::word(last), quad),
+        _ => sum,
+    }
 }

@@ -36,6 +36,17 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// [`store`](Self::store) of four values at the start of every `step` bytes of `held`.
+    #[inline(never)]
+    pub fn store_fours(&self, values: &[[i8; 4]], held: &mut [i8], step: usize) {
+        let mut held = held;
+        for values in values {
+            self.store(values, held);
+            let Some(rest) = held.get_mut(step..) else { return };
+            held = rest;
+        }
+    }
+
     /// Replaces what `held` holds by the results for the saturated `values`.
     #[inline(never)]
     pub fn store(&self, values: &[i8], held: &mut [i8]) {

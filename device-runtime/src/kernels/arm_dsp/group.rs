@@ -26,7 +26,7 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// Makes `group` the constants of four channels from `first` on; `None` if there are too few. Weights and biases are shifted left by `bits`, at most 8, so that weights
     /// still fit 16 bits.
-    #[inline(always)]
+    #[inline(never)]
     pub fn load(&self, first: usize, group: &mut Group) -> Option<()> {
         let end = first + 4;
         let pack = Pack {

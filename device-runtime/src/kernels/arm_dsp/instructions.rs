@@ -104,33 +104,29 @@ macro_rules! widen_all {
     };
 }
 
-/// Widens `rows` rows of `words` words each, `row_step` bytes apart, to every `STRIDE`th place.
+/// Widens `rows` rows of `words` words each, `row_step` bytes apart, to every fourth place; `skip` bytes are added to the place
+/// after each row.
 ///
 /// # Safety
-/// `from` points to `(rows - 1) * row_step + 4 * words` readable bytes of any alignment, `to` to `rows * words` places;
+/// `from` points to `(rows - 1) * row_step + 4 * words` readable bytes of any alignment, `to` to as many places;
 /// `rows` and `words` are at least 1.
 #[inline(always)]
-pub unsafe fn widen_rows<const STRIDE: usize>(
-    from: *const i8,
-    row_step: usize,
-    words: usize,
-    rows: usize,
-    to: *mut Halves,
-) {
-    // SAFETY: reads and writes what the caller vouches for; row advances past the last row are computed, not read.
+pub unsafe fn widen_rows(from: *const i8, row_step: usize, words: usize, rows: usize, to: *mut Halves, skip: isize) {
+    // SAFETY: reads and writes what the caller vouches for; advances past the last row are computed, not used.
     unsafe {
         asm!(
             ".macro stitchkit_widen",
             "ldr r3, [{x}], #4",
             "sxtb16 r2, r3",
             "sxtb16 r3, r3, ror #8",
-            "strd r2, r3, [{to}], #{bytes}",
+            "strd r2, r3, [{to}], #32",
             ".endm",
             "1:",
             "mov {x}, {from}",
             "add {from}, {from}, {row_step}",
             "subs {n}, {words}, #4",
             widen_all!("n"),
+            "add {to}, {to}, {skip}",
             "subs {rows}, {rows}, #1",
             "bne 1b",
             ".purgem stitchkit_widen",
@@ -139,9 +135,37 @@ pub unsafe fn widen_rows<const STRIDE: usize>(
             words = in(reg) words,
             rows = inout(reg) rows => _,
             to = inout(reg) to => _,
+            skip = in(reg) skip,
             x = out(reg) _,
             n = out(reg) _,
-            bytes = const STRIDE * size_of::<Halves>(),
+            out("r2") _,
+            out("r3") _,
+            options(nostack),
+        );
+    }
+}
+
+/// Widens `words` words.
+///
+/// # Safety
+/// `from` points to as many readable words of any alignment, `to` to as many places; `words` is at least 1.
+#[inline(always)]
+pub unsafe fn widen_words(from: *const i8, words: usize, to: *mut Halves) {
+    // SAFETY: reads and writes what the caller vouches for.
+    unsafe {
+        asm!(
+            ".macro stitchkit_widen",
+            "ldr r3, [{from}], #4",
+            "sxtb16 r2, r3",
+            "sxtb16 r3, r3, ror #8",
+            "strd r2, r3, [{to}], #8",
+            ".endm",
+            "subs {words}, {words}, #4",
+            widen_all!("words"),
+            ".purgem stitchkit_widen",
+            from = inout(reg) from => _,
+            words = inout(reg) words => _,
+            to = inout(reg) to => _,
             out("r2") _,
             out("r3") _,
             options(nostack),

@@ -118,10 +118,7 @@ impl<'a> Plane<'a> {
             let walk = self.walk(base.wrapping_add(line * self.pitch), values.as_mut_ptr(), 4, 1);
             // SAFETY: the plane holds the columns of the row's windows; there are four values for each.
             unsafe { rows_of_windows(group, &self.slots(base, line), &walk) };
-            let places = places.chunks_mut(channels).zip(values.as_chunks::<4>().0);
-            for (place, values) in places {
-                self.finish.store(values, place.get_mut(first..).unwrap_or(&mut []));
-            }
+            self.finish.store_fours(values.as_chunks().0, places.get_mut(first..).unwrap_or(&mut []), channels);
         }
     }
 }

@@ -121,9 +121,7 @@ impl Strip<'_> {
             // SAFETY: the strips hold the columns of `count` windows, and `to` leads over `count` places of four bytes.
             unsafe { rows_of_windows(group, &slots, &walk) };
             if !direct {
-                for (place, values) in places.chunks_mut(channels.max(1)).zip(values.as_chunks::<4>().0) {
-                    self.finish.store(values, place);
-                }
+                self.finish.store_fours(values.as_chunks().0, places, channels);
             }
             let [a, b, c] = slots;
             (slots, kept) = if stride == 1 { ([b, c, a], 2) } else { ([c, a, b], 1) };

@@ -32,6 +32,15 @@ pub struct Model {
     norms: Option<AnchorNorms>,
 }
 
+/// In which form networks compute while they are trained.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Forms<'a> {
+    /// Rounded as the bundle will be.
+    pub rounding: Option<&'a Rounding>,
+    /// Normalised with statistics of their own.
+    pub norms: Option<&'a AnchorNorms>,
+}
+
 /// A family as training leaves it.
 #[derive(Debug)]
 pub struct Finished {
@@ -77,8 +86,7 @@ pub enum Taps {
 
 impl Model {
     /// Compiles the candidates of a space. `layers` are the values stitching layers start from; `followed` lists for each
-    /// anchor the values that follow a teacher where the anchor runs alone; with `rounding` networks compute as the bundle
-    /// will.
+    /// anchor the values that follow a teacher where the anchor runs alone.
     ///
     /// # Errors
     /// [`TrainError`] if an anchor cannot be cut or a network cannot be compiled.
@@ -89,8 +97,7 @@ impl Model {
         settings: &Settings,
         followed: &[Vec<ValueId>],
         writable: Writable<'_>,
-        rounding: Option<&Rounding>,
-        norms: Option<&AnchorNorms>,
+        forms: Forms<'_>,
     ) -> Result<Self, TrainError> {
         let mut model = Self {
             params: Params::new(),
@@ -98,7 +105,7 @@ impl Model {
             layers: LayerConstants::of_space(space, layers, settings.biases),
             updates: Vec::new(),
             is_stitch: Vec::new(),
-            norms: norms.cloned(),
+            norms: forms.norms.cloned(),
         };
         model.add_anchors(family, settings.trained, writable)?;
         model.add_norms(family, settings.trained)?;
@@ -110,7 +117,7 @@ impl Model {
                 [leg] => followed.get(leg.anchor).map_or(&[][..], Vec::as_slice),
                 _ => &[],
             };
-            model.compile(family, candidate, (taps, followed), rounding, settings)?;
+            model.compile(family, candidate, (taps, followed), forms.rounding, settings)?;
         }
         model.is_stitch.resize(model.params.len(), true);
         Ok(model)

@@ -147,7 +147,8 @@ impl Path {
             with_maps(segment(family, first)?, &norms.map_or_else(Vec::new, |norms| norms.maps(first.anchor)));
         graph.name.clone_from(&candidate.path);
         let mut stitched = Vec::new();
-        let mut parts = vec![0..graph.nodes.len()];
+        let whole = 0..graph.nodes.len();
+        let mut parts = vec![whole];
         for (pair, &layer) in candidate.legs.windows(2).zip(&candidate.layers) {
             let crossing = crossing(pair[0], pair[1]);
             let usage = layers[layer].uses.iter().position(|&usage| usage == crossing).unwrap_or(0);

@@ -6,7 +6,7 @@ use super::TrainError;
 use super::augment::{self, TrainingBatch};
 use super::learngene::positions_of;
 use super::log::LoggedNetwork;
-use super::model::{Model, constants};
+use super::model::{Forms, Model, constants};
 use super::norms::AnchorNorms;
 use super::positions::Position;
 use super::random::epoch_order;
@@ -109,8 +109,8 @@ impl<'a> Setup<'a> {
         let writable = |anchor: usize, node, constant| self.rewriters[anchor].is_writable(node, constant);
         let values = |positions: &Vec<Position>| positions.iter().map(|position| position.student).collect();
         let followed: Vec<Vec<ValueId>> = self.positions.iter().map(values).collect();
-        let norms = self.norms.as_ref();
-        Model::new(&self.family, &self.space, layers, self.settings, &followed, &writable, rounding, norms)
+        let forms = Forms { rounding, norms: self.norms.as_ref() };
+        Model::new(&self.family, &self.space, layers, self.settings, &followed, &writable, forms)
     }
 
     /// The sampler before the first draw.

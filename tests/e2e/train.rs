@@ -73,7 +73,7 @@ fn a_run_that_rounds_validates_exactly_the_plans_that_export_ships() {
 fn transformers_are_trained_with_rounding_and_ship_what_was_validated() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("int8");
-    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/vit");
+    let family = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/vit");
     let rates = ["--anchor-rate", "1e-4", "--stitch-rate", "1e-3"];
     let report = json(&[&["train", path(&family), "--out", path(&out), "--epochs", "3", "--qat"], &rates[..]].concat());
     assert_eq!(report["quantized"], "activations");

@@ -29,6 +29,8 @@ use crate::stack;
 
 /// Program of the firmware package that counts.
 const PROGRAM: &str = "count";
+/// The same without bundle and runtime.
+const EMPTY: &str = "empty";
 /// Exit status of a program whose memory does not hold the plan's arena.
 const DOES_NOT_FIT: i32 = 3;
 /// Instructions by which a loop of known length may be miscounted: those that set its counter, and rounding.
@@ -51,8 +53,12 @@ pub struct Case {
     pub instructions_per_mac: f64,
     /// Memory for activations and scratch.
     pub arena_bytes: u64,
-    /// Vectors, code, constants and initial values of the firmware, about 2 KB of which only count; without the bundle.
+    /// Vectors, code, constants and initial values of the firmware, without the bundle.
     pub code_bytes: u64,
+    /// What the runtime adds to them: [`code_bytes`](Self::code_bytes) less those of the same firmware without it. `None` in
+    /// files that were written before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_code_bytes: Option<u64>,
     /// Most bytes of stack in use, from reset to the output.
     pub stack_bytes: u64,
     /// What no plan of the bundle exceeds on any input, an exception included; `None` if the program has no bound.
@@ -174,6 +180,7 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     let program = firmware.build(&board, PROGRAM, bytes, Operators::Of(&bundle))?;
     let code_bytes = emulated::code_bytes(&program)?;
     let stack_bound_bytes = stack_bound(&program);
+    let empty_bytes = emulated::code_bytes(&firmware.build(&board, EMPTY, bytes, Operators::Of(&bundle))?)?;
     let (said, status) = emulated::run(&board, &program, &[&format!("plan={plan}")], Counting::Fine)?;
     let report = Report::of(&said);
     report.check_counter(&board)?;
@@ -219,6 +226,7 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
         instructions_per_mac: per_mac(instructions, record.macs),
         arena_bytes: record.arena_bytes.into(),
         code_bytes,
+        runtime_code_bytes: Some(code_bytes.saturating_sub(empty_bytes)),
         stack_bytes,
         stack_bound_bytes,
         plan_stack_bound_bytes,

@@ -115,6 +115,7 @@ pub(super) mod tests {
             instructions_per_mac: per_mac(instructions, 1_000_000),
             arena_bytes: 1000,
             code_bytes: 40_000,
+            runtime_code_bytes: None,
             stack_bytes: 2000,
             stack_bound_bytes: None,
             plan_stack_bound_bytes: None,

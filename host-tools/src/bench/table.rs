@@ -22,6 +22,11 @@ pub fn cases(cases: &[Case], peers: &[Peer]) -> String {
     let (bound, bound_rule) = if is_bounded { (" stack bound B |", "---:|") } else { ("", "") };
     let mut head = format!("| model | board | instructions | per MAC | arena B | stack B |{bound} code B |");
     let mut rule = format!("|---|---|---:|---:|---:|---:|{bound_rule}---:|");
+    let has_runtime = cases.iter().any(|case| case.runtime_code_bytes.is_some());
+    if has_runtime {
+        head += " runtime B |";
+        rule += "---:|";
+    }
     for engine in &engines {
         let _ = write!(head, " {engine} | per MAC | arena B | times ours |");
         rule += "---:|---:|---:|---:|";
@@ -38,6 +43,9 @@ pub fn cases(cases: &[Case], peers: &[Peer]) -> String {
             "| {} | {} | {instructions} | {ratio:.3} | {arena} | {stack} |{bound} {code} |",
             case.model, case.board
         );
+        if has_runtime {
+            let _ = write!(text, " {} |", case.runtime_code_bytes.map_or(String::new(), grouped));
+        }
         for engine in &engines {
             match peers::find(peers, engine, &case.model, &case.board) {
                 None => text += " | | | |",
@@ -153,6 +161,17 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with("| stack B | stack bound B | code B |"), "{text}");
         assert!(lines[2].ends_with("| 2,000 | 2,100 | 40,000 |") && lines[3].ends_with("| 2,000 |  | 40,000 |"));
+    }
+
+    #[test]
+    fn what_the_runtime_takes_has_a_column_where_it_is_known() {
+        let mut list = [case("a", "qemu-m4", 1_100_000), case("b", "qemu-m4", 700_000)];
+        assert!(!cases(&list, &[]).contains("runtime"));
+        list[0].runtime_code_bytes = Some(19_876);
+        let text = cases(&list, &[]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("| code B | runtime B |") && lines[2].ends_with("| 40,000 | 19,876 |"), "{text}");
+        assert!(lines[3].ends_with("| 40,000 |  |"), "{text}");
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Tells the crate whether the target has the Arm DSP and vector (MVE) instructions, for which the compiler has no stable
+//! Tells the crate whether the target has the Arm DSP and vector (MVE, NEON) instructions, for which the compiler has no stable
 //! `cfg`, and whether the kernels without them are of use.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(a32, arm_dsp, arm_mve, arm_v8m, neon, portable, thumb, thumb1)");
+    println!("cargo::rustc-check-cfg=cfg(a32, arm_dsp, arm_mve, arm_neon, arm_v8m, neon, portable, thumb, thumb1)");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     // Code is in the 32-bit encoding unless a function asks for the other.
     if std::env::var("TARGET").is_ok_and(|target| target.starts_with("armv7-")) {
         println!("cargo::rustc-cfg=a32");
+        println!("cargo::rustc-cfg=arm_neon");
     }
     if has_arm_dsp() {
         println!("cargo::rustc-cfg=arm_dsp");

@@ -3,12 +3,17 @@
 # those of this machine.
 #
 #   tests/cross.sh [--inputs FILE] BUNDLE...
+#   tests/cross.sh --instructions BUNDLE...
 #
 # FILE holds raw int8 inputs, one after another; without it, inputs are cut from the bundle's own bytes. Prints one PASS or FAIL
 # line per target, backend and plan, the sizes of the programs, and a summary. Then runs the tests of `serve` and `stream`
 # against the program of each target, the static ones included, and the kernels' conformance cases on emulated processors with
 # and without the instructions that are looked for at run time. Exit status 0 if all pass, 1 if any fails, 2 if nothing could
 # be run.
+#
+# --instructions only counts, on an emulated Cortex-A7 (32-bit Arm), the instructions that one inference of every plan takes with
+# each kernel variant: those of a run of six inferences less those of a run of one. In brackets those of the variant over those
+# of the fastest.
 #
 # Environment:
 #   STITCHKIT_CROSS_COUNT        inputs per plan; default 200
@@ -32,6 +37,11 @@ static=${STITCHKIT_CROSS_STATIC:-1}
 limit_bytes=${STITCHKIT_CROSS_LIMIT:-921600}
 tract_limit_bytes=${STITCHKIT_CROSS_TRACT_LIMIT:-5100000}
 work=${STITCHKIT_CROSS_DIR:-$target_dir/cross}
+sysroot_aarch64=${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}
+sysroot_armv7=${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf}
+# 32-bit Arm processors with vectors and without.
+with_neon=cortex-a7
+without_neon=cortex-a7,neon=off
 passed=0
 failed=0
 
@@ -41,6 +51,11 @@ give_up() {
 }
 
 inputs=
+instructions=0
+if [ "${1:-}" = --instructions ]; then
+    instructions=1
+    shift
+fi
 if [ "${1:-}" = --inputs ]; then
     [ $# -ge 2 ] || give_up "--inputs needs a file"
     inputs=$2
@@ -96,11 +111,13 @@ build_host() {
     [ "$tract" = 0 ] || cp "$target_dir/release/stitchkit-device" "$(program host tract)"
 }
 
-# The words that run the program for a target and backend.
+# The words that run the program for a target and backend. Backend `no-neon` is the step loop on a processor without vectors.
 runner() {
+    local processor_armv7=$with_neon
+    [ "$2" != no-neon ] || processor_armv7=$without_neon
     case $1 in
-        aarch64-*) echo "qemu-aarch64 -L ${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu} $(program "$1" "$2")" ;;
-        armv7-*) echo "qemu-arm -L ${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf} $(program "$1" "$2")" ;;
+        aarch64-*) echo "qemu-aarch64 -L $sysroot_aarch64 $(program "$1" "$2")" ;;
+        armv7-*) echo "qemu-arm -cpu $processor_armv7 -L $sysroot_armv7 $(program "$1" "${2/no-neon/kernels}")" ;;
         *) program "$1" "$2" ;;
     esac
 }
@@ -132,12 +149,51 @@ check_kernels() {
     variable=CARGO_TARGET_$(echo "$target" | tr 'a-z-' 'A-Z_')_RUNNER
     if (cd "$root" && export "$variable=$emulator -cpu $processor -L $sysroot" &&
         timeout 900 cargo test --quiet -p stitchkit-conformance --target "$target" --test kernels --test packed &&
-        timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib -- kernels::conv kernels::packed) >"$log" 2>&1; then
+        timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib -- \
+            kernels::conv kernels::packed kernels::elementwise kernels::armv7_neon) >"$log" 2>&1; then
         verdict PASS "$name: $(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log") tests"
     else
         tail -40 "$log" >&2
         verdict FAIL "$name"
     fi
+}
+
+# Whether the program for 32-bit Arm finds its vectors on a processor, or does not: `yes` or `no`.
+check_vectors() {
+    local processor=$1 expected=$2 bundle=$3 found=no
+    local name="armv7-unknown-linux-gnueabihf $processor: vectors found: $expected"
+    ! qemu-arm -cpu "$processor" -L "$sysroot_armv7" "$(program armv7-unknown-linux-gnueabihf kernels)" "$bundle" --plan 0 \
+        --isa arm-neon --input "$work/out/inputs" >"$work/out/found" 2>"$work/out/notes" || found=yes
+    if [ $found = "$expected" ]; then verdict PASS "$name"; else
+        cat "$work/out/notes" >&2
+        verdict FAIL "$name"
+    fi
+}
+
+# Instructions that so many inferences of a plan take on 32-bit Arm with a kernel variant.
+instructions_of() {
+    local bundle=$1 plan=$2 isa=$3 inferences=$4
+    qemu-arm -cpu $with_neon -L "$sysroot_armv7" -plugin "file=$work/count.so" \
+        "$(program armv7-unknown-linux-gnueabihf kernels)" "$bundle" --plan "$plan" --isa "$isa" --input "$work/out/inputs" \
+        --repeat "$inferences" 2>&1 >/dev/null | awk '/^instructions/ { print $2 }'
+}
+
+# A line per plan with the instructions of each kernel variant on 32-bit Arm.
+count_instructions() {
+    local bundle=$1 count=1 plan isa few many counts
+    : >"$work/out/inputs"
+    prepare_inputs "$bundle" "$work/out/inputs"
+    for plan in $(run host kernels "$bundle" --list --json | grep -o '"plan":[0-9]*' | cut -d: -f2); do
+        counts=
+        for isa in reference arm-dsp arm-neon; do
+            few=$(instructions_of "$bundle" "$plan" $isa 1)
+            many=$(instructions_of "$bundle" "$plan" $isa 6)
+            [ -n "$few" ] && [ -n "$many" ] || give_up "plan $plan of $bundle does not run with $isa"
+            counts+=" $isa $(((many - few) / 5))"
+        done
+        echo "instructions armv7 $with_neon plan $plan of $(basename "$bundle"):" \
+            "$(awk '{ printf "%s %d (%.2f), %s %d (%.2f), %s %d", $1, $2, $2 / $6, $3, $4, $4 / $6, $5, $6 }' <<<"$counts")"
+    done
 }
 
 verdict() {
@@ -149,8 +205,9 @@ verdict() {
 compare() {
     local bundle=$1 values=$2 plan=$3 target=$4 backend=$5
     local name="$target $backend plan $plan of $(basename "$bundle")"
-    local found=$work/out/found expected=$work/out/expected-$plan
-    if ! run "$target" "$backend" "$bundle" --plan "$plan" --backend "${backend/static/kernels}" --input "$values" >"$found" 2>"$work/out/notes"; then
+    local found=$work/out/found expected=$work/out/expected-$plan kind=kernels
+    [ "$backend" != tract ] || kind=tract
+    if ! run "$target" "$backend" "$bundle" --plan "$plan" --backend "$kind" --input "$values" >"$found" 2>"$work/out/notes"; then
         cat "$work/out/notes" >&2
         verdict FAIL "$name: the program failed"
     elif ! cmp -s "$found" "$expected"; then
@@ -184,7 +241,7 @@ check_bundle() {
         run host kernels "$bundle" --plan "$plan" --input "$values" >"$work/out/expected-$plan" 2>/dev/null ||
             give_up "plan $plan of $bundle does not run on this machine"
         [ "$(wc -l <"$work/out/expected-$plan")" -eq "$count" ] || give_up "plan $plan did not print $count lines"
-        for job in "${jobs[@]}"; do
+        for job in "${jobs[@]}" "armv7-unknown-linux-gnueabihf no-neon"; do
             # shellcheck disable=SC2086
             compare "$bundle" "$values" "$plan" $job
         done
@@ -208,6 +265,19 @@ for tool in qemu-aarch64 qemu-arm; do
     command -v "$tool" >/dev/null || give_up "$tool is missing; Debian has it in qemu-user"
 done
 mkdir -p "$work/bin" "$work/out"
+if [ "$instructions" = 1 ]; then
+    if [ "${STITCHKIT_CROSS_BUILD:-1}" = 1 ]; then
+        tract=0
+        build_host
+        build armv7-unknown-linux-gnueabihf kernels
+    fi
+    cc -shared -fPIC -O2 -o "$work/count.so" "$root/tests/count-instructions.c" || give_up "the counter does not compile"
+    for bundle in "$@"; do
+        [ -r "$bundle" ] || give_up "cannot read $bundle"
+        count_instructions "$bundle"
+    done
+    exit 0
+fi
 if [ "${STITCHKIT_CROSS_BUILD:-1}" = 1 ]; then
     build_host
     for job in "${jobs[@]}"; do
@@ -230,7 +300,12 @@ if [ "${STITCHKIT_CROSS_TESTS:-1}" = 1 ]; then
     done
     # Armv8.0, the dot product too, and everything that QEMU knows.
     for processor in cortex-a53 cortex-a76 max; do
-        check_kernels qemu-aarch64 aarch64-unknown-linux-gnu $processor "${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}"
+        check_kernels qemu-aarch64 aarch64-unknown-linux-gnu $processor "$sysroot_aarch64"
+    done
+    check_vectors $with_neon yes "${!#}"
+    check_vectors $without_neon no "${!#}"
+    for processor in $with_neon $without_neon; do
+        check_kernels qemu-arm armv7-unknown-linux-gnueabihf $processor "$sysroot_armv7"
     done
 fi
 echo "cross: $passed passed, $failed failed"

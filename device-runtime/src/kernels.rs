@@ -10,6 +10,8 @@
 mod arm_dsp;
 #[cfg(arm_mve)]
 mod arm_mve;
+#[cfg(arm_neon)]
+mod armv7_neon;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,7 +20,7 @@ mod check;
 mod columns;
 mod conv;
 mod elementwise;
-#[cfg(any(neon, target_arch = "x86_64"))]
+#[cfg(any(arm_neon, neon, target_arch = "x86_64"))]
 mod gather;
 mod isa;
 mod layer_norm;

@@ -177,6 +177,8 @@ fn run(
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => portable::attention(p, first, input, scratch, output),
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::attention(p, first, input, scratch, output),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon => super::arm_dsp::attention(p, first, input, scratch, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_dsp::attention(p, first, input, scratch, output),
         _ => reference::attention(p, first, input, scratch, output),

@@ -33,6 +33,10 @@ pub fn conv2d_s8(
         Isa::ArmDsp => super::arm_dsp::conv2d(p, q, residual, input, weights, scratch, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::conv2d(p, q, residual, input, weights, scratch, output),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon if super::isa::arm_neon_is_present() => {
+            super::armv7_neon::conv2d(p, q, residual, input, weights, scratch, output);
+        }
         #[cfg(neon)]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
             let level = super::isa::neon_level(isa);
@@ -79,6 +83,10 @@ pub fn depthwise_s8(
         Isa::ArmDsp => super::arm_dsp::depthwise(p, q, residual, input, weights, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::depthwise(p, q, residual, input, weights, output),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon if super::isa::arm_neon_is_present() => {
+            super::armv7_neon::depthwise(p, q, residual, input, weights, output);
+        }
         #[cfg(neon)]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
             super::neon::depthwise(super::isa::neon_level(isa), p, q, residual, input, weights, output);
@@ -100,7 +108,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::params::{Landing, Shape, Window};
-    use super::super::testing::{Case, convolutions, depthwise_convolutions, fully_connected};
+    use super::super::testing::{
+        Case, convolutions, depthwise_convolutions, depthwise_of_networks, fully_connected, pointwise_of_networks,
+    };
     use super::*;
 
     const WIDE: Landing = Landing { zero_point: 0, lo: -128, hi: 127 };
@@ -227,7 +237,17 @@ mod tests {
         }
 
         #[test]
-        fn every_depthwise_variant_follows_the_definition(case in depthwise_convolutions()) {
+        fn every_pointwise_variant_follows_the_definition(case in pointwise_of_networks()) {
+            let want = case.by_definition(|[o, _, _, i]| o * case.conv.taps() + i);
+            for &isa in Isa::available() {
+                prop_assert_eq!(&case.conv2d(isa), &want, "{}", isa.name());
+            }
+        }
+
+        #[test]
+        fn every_depthwise_variant_follows_the_definition(
+            case in prop_oneof![depthwise_convolutions(), depthwise_of_networks()],
+        ) {
             let [_, columns] = case.conv.window.kernel.map(usize::from);
             let channels = usize::from(case.conv.input.c);
             let want = case.by_definition(|[o, ky, kx, _]| (ky * columns + kx) * channels + o);

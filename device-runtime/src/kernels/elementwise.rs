@@ -16,6 +16,8 @@ pub fn add_s8(isa: Isa, add: &Add, a: &[i8], b: &[i8], output: &mut [i8]) -> Res
         Isa::ArmDsp => super::arm_dsp::add(add, a, b, output),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::add(add, a, b, output),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon if super::isa::arm_neon_is_present() => super::armv7_neon::add(add, a, b, output),
         #[cfg(neon)]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::neon::add(add, a, b, output),
         _ => reference::add(add, a, b, output),
@@ -34,6 +36,8 @@ pub fn add_in_place_s8(isa: Isa, add: &Add, a_and_output: &mut [i8], b: &[i8]) -
         Isa::ArmDsp => super::arm_dsp::add_in_place(add, a_and_output, b),
         #[cfg(arm_mve)]
         Isa::ArmMve => super::arm_mve::add_in_place(add, a_and_output, b),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon if super::isa::arm_neon_is_present() => super::armv7_neon::add_in_place(add, a_and_output, b),
         #[cfg(neon)]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::neon::add_in_place(add, a_and_output, b),
         _ => reference::add_in_place(add, a_and_output, b),
@@ -68,6 +72,9 @@ pub fn lut_in_place_s8(table: &[i8], values: &mut [i8]) -> Result<(), ShapeError
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::addition;
     use super::*;
 
     #[test]
@@ -83,6 +90,25 @@ mod tests {
             let mut out = a;
             assert_eq!(add_in_place_s8(isa, &add, &mut out, &b), Ok(()));
             assert_eq!(out, want, "{}", isa.name());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_variant_adds_as_one_pair_is_added(
+            add in addition(),
+            pairs in prop::collection::vec((any::<i8>(), any::<i8>()), 0..80),
+        ) {
+            let (a, b): (Vec<i8>, Vec<i8>) = pairs.into_iter().unzip();
+            let want: Vec<i8> = a.iter().zip(&b).map(|(&a, &b)| add.apply(a, b)).collect();
+            for &isa in Isa::available() {
+                let mut output = vec![0; a.len()];
+                prop_assert_eq!(add_s8(isa, &add, &a, &b, &mut output), Ok(()));
+                prop_assert_eq!(&output, &want, "{}", isa.name());
+                let mut output = a.clone();
+                prop_assert_eq!(add_in_place_s8(isa, &add, &mut output, &b), Ok(()));
+                prop_assert_eq!(&output, &want, "{} in place", isa.name());
+            }
         }
     }
 

@@ -124,9 +124,7 @@ impl<'a> Walk<'a> {
                     self.correct_borders(left, group.0);
                 }
             }
-            (Place::Columns, Some((start, left))) if self.is_inside(left, self.count) && self.is_short(group.1) => {
-                self.short_columns(start, group);
-            }
+            (Place::Columns, Some((start, left))) if self.is_short(group.1) => self.short_columns(start, left, group),
             _ => self.each(group),
         }
         if self.taps.tail != 0 {
@@ -200,28 +198,47 @@ impl<'a> Walk<'a> {
             && self.p.groups == 1
     }
 
-    /// Copies windows inside the input with rows of at most sixteen taps, a vector each: what a row copies too much, the next
-    /// one overwrites. The last window, behind which there is no room, is copied exactly.
+    /// Copies windows in one row whose kernel rows have at most sixteen taps, a vector each: what a row copies too much, the next
+    /// one overwrites. Where there is no room behind a row, it is copied exactly, and windows over the border one by one.
     #[inline(never)]
-    fn short_columns(&mut self, start: usize, group: (usize, usize)) {
-        let step = usize::from(self.p.window.stride[1]) * usize::from(self.p.input.c);
+    fn short_columns(&mut self, start: usize, left: isize, group: (usize, usize)) {
+        let stride = usize::from(self.p.window.stride[1]);
+        let step = stride * usize::from(self.p.input.c);
         let last = self.count.saturating_sub(1);
-        let kernel_rows = usize::from(self.p.window.kernel[0]);
-        for at in 0..last {
-            let (mut from, mut to) = (start + at * step, at * self.column_step);
-            for _ in 0..kernel_rows {
-                let taps = self.input.get(from..).and_then(|taps| taps.first_chunk::<16>());
-                let place = self.scratch.get_mut(to..).and_then(|place| place.first_chunk_mut::<16>());
-                let (Some(taps), Some(place)) = (taps, place) else { return self.each(group) };
-                *place = *taps;
-                from += self.row_step;
-                to += self.run;
+        let all_inside = self.is_inside(left, self.count);
+        for at in 0..self.count {
+            if !all_inside && !self.is_inside(left + (at * stride) as isize, 1) {
+                let window = self.windows.at(self.row as u16, (self.column + at) as u16);
+                self.column(window, at, group);
+                continue;
             }
+            self.short_column(start.wrapping_add(at * step), at * self.column_step);
         }
-        let window = self.windows.at(self.row as u16, (self.column + last) as u16);
-        self.column(window, last, group);
         let first = self.scratch.as_ptr();
         self.taps.rows[0] = core::array::from_fn(|at| first.wrapping_add(at.min(last) * self.column_step));
+    }
+
+    /// Copies a window of short rows inside the input to its column.
+    #[inline(always)]
+    fn short_column(&mut self, mut from: usize, mut to: usize) {
+        let rows = usize::from(self.p.window.kernel[0]);
+        let before_last = rows.saturating_sub(1);
+        let has_room = from + before_last * self.row_step + 16 <= self.input.len()
+            && to + before_last * self.run + 16 <= self.scratch.len();
+        for _ in 0..rows {
+            if has_room {
+                let taps = self.input.as_ptr().wrapping_add(from).cast::<[i8; 16]>();
+                let place = self.scratch.as_mut_ptr().wrapping_add(to).cast::<[i8; 16]>();
+                // SAFETY: sixteen bytes of both are inside, as in the last row, which is farthest.
+                unsafe { *place = *taps };
+            } else if let (Some(taps), Some(place)) =
+                (self.input.get(from..from + self.run), self.scratch.get_mut(to..to + self.run))
+            {
+                place.iter_mut().zip(taps).for_each(|(to, &x)| *to = x);
+            }
+            from += self.row_step;
+            to += self.run;
+        }
     }
 
     /// Windows one by one.
@@ -321,11 +338,22 @@ impl<'a> Walk<'a> {
     /// Copies what does not fill eight taps.
     #[inline(never)]
     fn copy_tails(&mut self) {
-        for (at, tail) in self.taps.tails.iter_mut().enumerate().take(self.count) {
-            let from = self.taps.rows[0][at & (TILE - 1)].wrapping_add(self.taps.len);
-            for (i, place) in tail.iter_mut().skip(8 - self.taps.tail).enumerate() {
-                // SAFETY: the row's taps follow each other, `len` and then `tail` of them.
-                *place = unsafe { from.wrapping_add(i).read() };
+        let Taps { len, tail, .. } = self.taps;
+        let starts = &self.taps.rows[0];
+        if len != 0 {
+            let before = 8 * (8 - tail as u32 % 8) % 64;
+            for (place, start) in self.taps.tails.iter_mut().zip(starts).take(self.count) {
+                let last = start.wrapping_add(len + tail).wrapping_sub(8).cast::<[u8; 8]>();
+                // SAFETY: the row's taps follow each other, `len`, which is at least 8, and then `tail` of them.
+                let last = u64::from_le_bytes(unsafe { *last });
+                *place = (last >> before << before).to_le_bytes().map(|byte| byte as i8);
+            }
+            return;
+        }
+        for (place, start) in self.taps.tails.iter_mut().zip(starts).take(self.count) {
+            for (i, place) in place.iter_mut().skip(8 - tail).enumerate() {
+                // SAFETY: the row has `tail` taps.
+                *place = unsafe { start.wrapping_add(i).read() };
             }
         }
     }

@@ -22,6 +22,10 @@ pub enum Isa {
     /// 128-bit vectors of Armv8.1-M (MVE, Helium).
     #[cfg(arm_mve)]
     ArmMve,
+    /// 128-bit vectors of 32-bit Arm processors that run Linux (NEON). Detected at run time with feature `std`, otherwise taken
+    /// from the compiler's target.
+    #[cfg(arm_neon)]
+    ArmNeon,
     /// 128-bit vectors that every 64-bit Arm processor has.
     #[cfg(neon)]
     Neon,
@@ -57,6 +61,10 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         if avx2_is_present() {
             return &[Self::Reference, Self::Portable, Self::Avx2];
+        }
+        #[cfg(arm_neon)]
+        if arm_neon_is_present() {
+            return &[Self::Reference, Self::ArmDsp, Self::ArmNeon];
         }
         #[cfg(arm_mve)]
         {
@@ -96,6 +104,8 @@ impl Isa {
             Self::ArmDsp => "arm-dsp",
             #[cfg(arm_mve)]
             Self::ArmMve => "arm-mve",
+            #[cfg(arm_neon)]
+            Self::ArmNeon => "arm-neon",
             #[cfg(neon)]
             Self::Neon => "neon",
             #[cfg(neon)]
@@ -144,6 +154,13 @@ pub(super) fn vnni_is_present() -> bool {
             && cfg!(target_feature = "avx512vl")
             && cfg!(target_feature = "avx512vnni")
     }
+}
+
+/// True if code for the vectors of 32-bit Arm may run here.
+#[cfg(arm_neon)]
+#[inline]
+pub(super) fn arm_neon_is_present() -> bool {
+    super::armv7_neon::is_present()
 }
 
 /// The instructions that `isa` may use here: its own, less what this processor lacks.

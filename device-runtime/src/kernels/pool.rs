@@ -48,6 +48,8 @@ pub fn avg_pool_s8(
     match isa {
         #[cfg(arm_dsp)]
         Isa::ArmDsp => mean.all(output, super::arm_dsp::sum_row),
+        #[cfg(arm_neon)]
+        Isa::ArmNeon => mean.all(output, super::arm_dsp::sum_row),
         #[cfg(arm_mve)]
         Isa::ArmMve => mean.all(output, super::arm_mve::sum_row),
         _ => mean.all(output, sum_row),

@@ -89,7 +89,18 @@ fn values(len: usize) -> impl Strategy<Value = Vec<i8>> {
     ]
 }
 
-fn addition() -> impl Strategy<Value = Add> {
+/// Weights: half of the time none is -128, as exporters write them and fast variants want them.
+fn weights(len: usize) -> impl Strategy<Value = Vec<i8>> {
+    (values(len), any::<bool>()).prop_map(|(mut weights, has_least)| {
+        if !has_least {
+            weights.iter_mut().for_each(|w| *w = (*w).max(-127));
+        }
+        weights
+    })
+}
+
+/// Additions within the bounds that make 32-bit arithmetic exact.
+pub fn addition() -> impl Strategy<Value = Add> {
     let multiplier = -Add::MAX_MULTIPLIER..=Add::MAX_MULTIPLIER;
     let offset = -Add::MAX_OFFSET..=Add::MAX_OFFSET;
     (multiplier.clone(), multiplier, offset, 1..=Add::MAX_SHIFT, -128..=0i8, 0..=127i8).prop_map(
@@ -119,7 +130,7 @@ fn filled(conv: Conv2d) -> impl Strategy<Value = Case> {
         prop::collection::vec(multiplier, channels),
         prop::collection::vec(shift, channels),
     );
-    let operands = (values(conv.input.len()), values(conv.taps() * channels), values(conv.output.len()));
+    let operands = (values(conv.input.len()), weights(conv.taps() * channels), values(conv.output.len()));
     (operands, tables, landings(), prop::option::of(addition())).prop_map(
         move |((input, weights, held), (bias, multiplier, shift), landing, residual)| Case {
             conv,
@@ -150,6 +161,16 @@ pub fn convolutions() -> impl Strategy<Value = Case> {
             filled(Conv2d { input, output, window, groups, pad_value })
         },
     )
+}
+
+/// 1x1 convolutions of all positions, with input channels that mostly fill vectors.
+pub fn pointwise_of_networks() -> impl Strategy<Value = Case> {
+    let inputs =
+        prop_oneof![3 => (1..=9u16).prop_map(|n| 8 * n), 1 => (30..=65u16).prop_map(|n| 8 * n), 1 => 1..=50u16];
+    ((1..=4u16, 1..=6u16), inputs, 1..=19u16).prop_flat_map(|((h, w), inputs, outputs)| {
+        let (input, output) = (Shape::new(h, w, inputs), Shape::new(h, w, outputs));
+        filled(Conv2d { input, output, window: Window::POINT, groups: 1, pad_value: 0 })
+    })
 }
 
 /// Fully connected layers over one vector.
@@ -189,4 +210,19 @@ pub fn depthwise_three() -> impl Strategy<Value = Case> {
         let input = Shape::new(ih, iw, channels);
         filled(Conv2d { input, output: Shape::new(oh, ow, channels), window, groups: channels, pad_value })
     })
+}
+
+/// 3x3 depthwise convolutions as networks have them: no more than a row or a column of a window is outside the input.
+pub fn depthwise_of_networks() -> impl Strategy<Value = Case> {
+    let shape = (1..=9u16, 1..=9u16, 1..=27u16);
+    (shape, prop::array::uniform2(1..=3u8), prop::array::uniform2(0..=1u8), any::<[bool; 2]>(), any::<i8>())
+        .prop_flat_map(|((h, w, groups), stride, pad, past_end, pad_value)| {
+            let outputs = |extent: u16, axis: usize| {
+                let reach = extent + u16::from(pad[axis]) + u16::from(past_end[axis]);
+                reach.saturating_sub(3) / u16::from(stride[axis]) + 1
+            };
+            let window = Window { kernel: [3, 3], stride, pad, dilation: [1, 1] };
+            let output = Shape::new(outputs(h, 0), outputs(w, 1), groups);
+            filled(Conv2d { input: Shape::new(h, w, groups), output, window, groups, pad_value })
+        })
 }

@@ -55,7 +55,7 @@ impl<'a> Windows<'a> {
     }
 
     /// The window of one output position.
-    #[cfg(any(neon, target_arch = "x86_64"))]
+    #[cfg(any(arm_neon, neon, target_arch = "x86_64"))]
     #[inline(always)]
     pub fn at(&self, row: u16, column: u16) -> (Span, Span) {
         (self.span(0, row, self.input.h), self.span(1, column, self.input.w))

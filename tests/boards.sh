@@ -108,6 +108,22 @@ check_random() {
     emulate "$1" "$work/$1.random.firmware.elf" "$work/$1.random" -- "inputs=random.in" "outputs=$1.out"
     verdict $? "$1: golden vectors of random graphs agree"
     check_logits "$1" random 4
+    check_divided "$1" random random.in 4
+}
+
+# check_divided BOARD BUNDLE INPUTS COUNT: with a fast memory as large as the bundle was laid out for, and the board's second
+# memory beside it, plans that do not fit the fast one are divided between both, and the logits stay the same.
+check_divided() {
+    case $1 in mps2-an386 | mps2-an385 | mps2-an500 | mps3-an547) ;; *) return ;; esac
+    fast=$(figure most_fast_bytes "$2")
+    [ "$fast" -gt 0 ] || return
+    rm -f "$work/$1".out.*.bin
+    emulate "$1" "$work/$1.$2.firmware.elf" "$work/$1.divided" -- "fast=$fast" "inputs=$3" "outputs=$1.out"
+    status=$?
+    divided=$(grep -c '^memory: plan .* [1-9][0-9]* bytes in the fast one, [1-9]' "$work/$1.divided")
+    [ $status -eq 0 ] && [ "$divided" -gt 0 ]
+    verdict $? "$1: $divided plans of $2 in two memories, $fast bytes of fast one: golden vectors agree"
+    check_logits "$1" "$2" "$4"
 }
 
 check_no_panic() {
@@ -181,6 +197,7 @@ run_firmware() {
     echo "    firmware: $(code_bytes "$work/$1.$2.firmware.elf") bytes of code and constants"
     verdict $status "$1: firmware chooses a plan of $2 and its golden vectors agree"
     check_logits "$1" "$2" "$4"
+    check_divided "$1" "$2" "$3" "$4"
     check_limits "$1" "$2"
     check_minimal "$1" "$2"
     check_streamed "$1" "$2"

@@ -11,6 +11,7 @@ mod checksum;
 mod decode;
 mod directory;
 mod error;
+mod footprint;
 mod layout;
 pub mod operators;
 mod records;
@@ -23,6 +24,7 @@ pub mod write;
 pub use aligned::AlignedBytes;
 pub use checksum::crc32;
 pub use error::{BundleError, PlanFault, StepFault};
+pub use footprint::Footprint;
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
 pub use streamed::{OpenError, StreamedBundle};
@@ -53,7 +55,7 @@ pub enum Check {
 impl Check {
     /// True if the section with this tag is to be summed.
     fn sums(self, tag: [u8; 4]) -> bool {
-        let records = [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans];
+        let records = [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans, SectionId::Fast];
         self == Self::Full || records.iter().any(|id| id.tag() == tag)
     }
 }
@@ -70,6 +72,8 @@ pub struct Bundle<'a> {
     blocks: RecordList<'a>,
     steps: RecordList<'a>,
     plans: RecordList<'a>,
+    /// Section `FAST`: four bytes per plan. Without feature `two-memories` nobody asks for it.
+    fast: Option<&'a [u8]>,
     extents: ConstantExtents,
     constants: Option<Constants<'a>>,
     input_lut: &'a [i8],
@@ -128,6 +132,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// A bundle without constants and golden vectors, not checked yet. `find` gives the bytes of the sections with records.
+    #[inline(always)]
     fn from_records(
         directory: Directory<'_>,
         len_bytes: u32,
@@ -147,6 +152,7 @@ impl<'a> Bundle<'a> {
             blocks: list(SectionId::Blocks)?,
             steps: list(SectionId::Steps)?,
             plans: list(SectionId::Plans)?,
+            fast: if cfg!(feature = "two-memories") { find(SectionId::Fast) } else { None },
             extents: ConstantExtents {
                 weights: directory.required(SectionId::Weights)?.len_bytes,
                 tables: table_bytes / 4,
@@ -210,7 +216,17 @@ impl<'a> Bundle<'a> {
     /// Plan `index`; `None` past the end.
     #[must_use]
     pub fn plan(&self, index: u16) -> Option<Plan<'a>> {
-        self.plans.get(index)
+        let mut plan: Plan<'a> = self.plans.get(index)?;
+        plan.fast_bytes = self.fast_bytes(index);
+        Some(plan)
+    }
+
+    /// Bytes of plan `index` that were laid out for a fast memory.
+    fn fast_bytes(&self, index: u16) -> u32 {
+        self.fast
+            .filter(|_| cfg!(feature = "two-memories"))
+            .and_then(|fast| u32_at(fast, usize::from(index) * 4))
+            .unwrap_or(0)
     }
 
     /// Block `index`; `None` past the end.
@@ -263,7 +279,7 @@ impl<'a> Bundle<'a> {
     /// What running plan `index` takes; `None` past the end. Decodes less than [`plan`](Self::plan).
     #[must_use]
     pub fn route(&self, index: u16) -> Option<Route<'a>> {
-        Route::decode(self.plans.bytes(index)?)
+        Route::decode(self.plans.bytes(index)?, self.fast_bytes(index))
     }
 
     /// True if weights and tables are mapped into memory: always, unless the bundle belongs to a [`StreamedBundle`].

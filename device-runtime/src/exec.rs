@@ -7,12 +7,14 @@ mod dispatch;
 mod observe;
 #[cfg(feature = "std")]
 mod prepared;
+mod regions;
 mod rows;
 mod stream;
 #[cfg(feature = "threads")]
 mod threads;
 
-pub use arena::AlignedArena;
+pub(crate) use arena::check_alignment;
+pub use arena::{AlignedArena, Arena};
 pub(crate) use cascade::run_cascade;
 pub use cascade::{Cascade, CascadeError, CascadeExecutor, EarlyAnswer};
 pub use confidence::{Top, top};
@@ -21,6 +23,7 @@ pub(crate) use dispatch::value_bytes;
 pub use observe::{NoObserver, Observer, StepReport};
 #[cfg(feature = "std")]
 pub use prepared::Prepared;
+pub(crate) use regions::Regions;
 pub use stream::{StreamError, StreamExecutor, StreamMemory, StreamNeeds};
 #[cfg(feature = "threads")]
 pub use threads::{NoThreads, ThreadedExecutor, Threads};
@@ -48,7 +51,7 @@ pub enum ExecError {
     },
     /// The arena is smaller than the plan's header says.
     ArenaTooSmall {
-        /// Bytes the plan needs.
+        /// Bytes the plan needs, of the main memory where there are two.
         need_bytes: u32,
         /// Bytes given.
         have_bytes: u32,
@@ -92,7 +95,7 @@ pub struct Executor<'a, 'b> {
     bundle: &'a Bundle<'b>,
     index: u16,
     route: Route<'b>,
-    arena: &'a mut [u8],
+    arena: Arena<'a>,
     isa: Isa,
     /// Packed weights to run with.
     #[cfg(feature = "std")]
@@ -113,9 +116,17 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// As [`Executor::new`].
     pub fn with_isa(bundle: &'a Bundle<'b>, plan: u16, arena: &'a mut [u8], isa: Isa) -> Result<Self, ExecError> {
-        check_alignment(arena)?;
+        Self::with_arena(bundle, plan, arena.into(), isa)
+    }
+
+    /// As [`Executor::with_isa`], in an arena that may lie in two memories. The result is the same.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn with_arena(bundle: &'a Bundle<'b>, plan: u16, arena: Arena<'a>, isa: Isa) -> Result<Self, ExecError> {
+        arena.check_alignment()?;
         check_in_place(bundle)?;
-        let route = find_route(bundle, plan, arena)?;
+        let route = find_route(bundle, plan, &arena)?;
         Ok(Self {
             bundle,
             index: plan,
@@ -134,7 +145,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// [`ExecError::NoSuchPlan`] or [`ExecError::ArenaTooSmall`].
     pub fn switch(&mut self, plan: u16) -> Result<(), ExecError> {
-        let route = find_route(self.bundle, plan, self.arena)?;
+        let route = find_route(self.bundle, plan, &self.arena)?;
         #[cfg(feature = "std")]
         if let Some(store) = &mut self.store {
             store.add(self.bundle, plan)?;
@@ -166,7 +177,7 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Changed`] if the bundle was modified after it was checked.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
-        input_of(self.bundle, &self.route, self.arena)
+        input_of(self.bundle, &self.route, self.arena.regions(self.route.footprint()))
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
@@ -183,19 +194,15 @@ impl<'a, 'b> Executor<'a, 'b> {
     /// As [`Executor::run`].
     pub fn run_observed(&mut self, observer: &mut impl Observer) -> Result<&[i8], ExecError> {
         let steps = self.bundle.steps_on(&self.route);
+        let mut memory = self.arena.regions(self.route.footprint());
         #[cfg(feature = "std")]
         if let Some(store) = &mut self.store {
-            let output = run_steps(&mut **store, self.bundle, steps, self.arena, observer)?;
-            return self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed);
+            let output = run_steps(&mut **store, self.bundle, steps, &mut memory, observer)?;
+            return memory.take(&output).map(|output| &*output).ok_or(ExecError::Changed);
         }
-        let output = run_steps(self.isa, self.bundle, steps, self.arena, observer)?;
-        self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)
+        let output = run_steps(self.isa, self.bundle, steps, &mut memory, observer)?;
+        memory.take(&output).map(|output| &*output).ok_or(ExecError::Changed)
     }
-}
-
-/// Refuses an arena that does not start where kernels expect it.
-pub(crate) fn check_alignment(arena: &[u8]) -> Result<(), ExecError> {
-    if arena.as_ptr().align_offset(ARENA_ALIGN) == 0 { Ok(()) } else { Err(ExecError::ArenaMisaligned) }
 }
 
 /// Refuses the records of a streamed bundle: their constants are elsewhere.
@@ -203,15 +210,15 @@ pub(crate) fn check_in_place(bundle: &Bundle<'_>) -> Result<(), ExecError> {
     if bundle.is_in_place() { Ok(()) } else { Err(ExecError::NotInPlace) }
 }
 
-/// Where a route takes its input in an arena of `arena`'s size.
+/// Where a route takes its input in `memory`.
 pub(crate) fn input_of<'m>(
     bundle: &Bundle<'_>,
     route: &Route<'_>,
-    arena: &'m mut [u8],
+    memory: Regions<'m>,
 ) -> Result<&'m mut [i8], ExecError> {
     let start = route.input_offset() as usize;
     let end = start.checked_add(bundle.meta().input.len()).ok_or(ExecError::Changed)?;
-    arena.get_mut(start..end).map(bytemuck::cast_slice_mut).ok_or(ExecError::Changed)
+    memory.take(&(start..end)).ok_or(ExecError::Changed)
 }
 
 /// Runs all of `steps`; returns where the last output lies.
@@ -219,7 +226,7 @@ pub(crate) fn run_steps(
     mut runner: impl dispatch::StepRunner,
     bundle: &Bundle<'_>,
     mut steps: Steps<'_>,
-    arena: &mut [u8],
+    memory: &mut Regions<'_>,
     observer: &mut impl Observer,
 ) -> Result<Range<usize>, ExecError> {
     let mut last = 0..0;
@@ -227,22 +234,17 @@ pub(crate) fn run_steps(
     let mut placed = PlacedStep::default();
     while steps.advance(&mut placed).map_err(|_| ExecError::Changed)? {
         observer.before(&placed);
-        runner.run(bundle, &placed, arena).map_err(|error| ExecError::Kernel { step: placed.index, error })?;
-        let output = arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
-        observer.after(StepReport { ordinal, placed: &placed, output: bytemuck::cast_slice(output) });
+        runner.run(bundle, &placed, memory).map_err(|error| ExecError::Kernel { step: placed.index, error })?;
+        let output = memory.get(&placed.output).ok_or(ExecError::Changed)?;
+        observer.after(StepReport { ordinal, placed: &placed, output });
         ordinal = ordinal.saturating_add(1);
         last = placed.output.clone();
     }
     Ok(last)
 }
 
-fn find_route<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Route<'b>, ExecError> {
+fn find_route<'b>(bundle: &Bundle<'b>, plan: u16, arena: &Arena<'_>) -> Result<Route<'b>, ExecError> {
     let route = bundle.route(plan).ok_or(ExecError::NoSuchPlan { plan, plans: bundle.plan_count() })?;
-    let (need_bytes, have_bytes) = (route.arena_bytes(), u32::try_from(arena.len()).unwrap_or(u32::MAX));
-    if have_bytes < need_bytes { Err(ExecError::ArenaTooSmall { need_bytes, have_bytes }) } else { Ok(route) }
-}
-
-pub(crate) fn find_plan<'b>(bundle: &Bundle<'b>, plan: u16, arena: &[u8]) -> Result<Plan<'b>, ExecError> {
-    find_route(bundle, plan, arena)?;
-    bundle.plan(plan).ok_or(ExecError::Changed)
+    arena.check_size(route.footprint())?;
+    Ok(route)
 }

@@ -16,8 +16,9 @@
 //! | [`runtime`] | all of it in one value: boot, serve, adapt |
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
-//! Features `op-*`, all on by default, are the operators that are built in ([`bundle::operators`]); `std` brings what hosts need,
-//! `threads` (on Linux) `exec::ThreadedExecutor`, which spreads one inference over several threads.
+//! Features `op-*`, all on by default, are the operators that are built in ([`bundle::operators`]); `two-memories`, on by default,
+//! lets an arena lie in a fast and a main memory ([`exec::Arena`]); `std` brings what hosts need, `threads` (on Linux)
+//! `exec::ThreadedExecutor`, which spreads one inference over several threads.
 //!
 //! ```no_run
 //! use stitchkit_runtime::{bundle::Bundle, exec::{AlignedArena, Executor}, select::{Limits, Unmeasured, select}};

@@ -31,8 +31,8 @@ use core::ops::Range;
 
 use crate::adapt::{Controller, Record};
 use crate::board::{Clock, ticks_to_us};
-use crate::bundle::{Bundle, Check, Route};
-use crate::exec::{self, Cascade, ExecError, NoObserver};
+use crate::bundle::{Bundle, Check, Footprint, Route};
+use crate::exec::{self, Arena, Cascade, ExecError, NoObserver};
 use crate::kernels::Isa;
 use crate::select::{Limits, Predict, Rung};
 
@@ -50,7 +50,7 @@ pub struct Runtime<'a, 'b> {
     least_lead: Option<u8>,
     /// The fastest plan before the chosen one, while there is time and memory for both.
     cascade: Option<Cascade<'b>>,
-    arena: &'a mut [u8],
+    arena: Arena<'a>,
     isa: Isa,
 }
 
@@ -65,14 +65,14 @@ pub struct Answer<'m> {
 
 impl<'a, 'b> Runtime<'a, 'b> {
     /// From bytes in flash to a plan ready to run: parses and checks the bundle, predicts the latency of every plan once, and
-    /// chooses. The arena's length is the memory limit, unless `limits` is tighter.
+    /// chooses. The arena, a slice or an [`Arena`] in two memories, is the memory limit, unless `limits` is tighter.
     ///
     /// # Errors
     /// [`BootError`] if the bundle is refused, the arena is misaligned, or no plan meets the limits.
     pub fn boot(
         bytes: &'b [u8],
         check: Check,
-        arena: &'a mut [u8],
+        arena: impl Into<Arena<'a>>,
         limits: Limits,
         predict: impl Predict,
     ) -> Result<(Self, BootReport), BootError> {
@@ -86,13 +86,14 @@ impl<'a, 'b> Runtime<'a, 'b> {
     /// [`BootError::Arena`] or [`BootError::Select`].
     pub fn start(
         bundle: Bundle<'b>,
-        arena: &'a mut [u8],
+        arena: impl Into<Arena<'a>>,
         limits: Limits,
         predict: impl Predict,
     ) -> Result<(Self, BootReport), BootError> {
-        exec::check_alignment(arena).map_err(BootError::Arena)?;
+        let arena = arena.into();
+        arena.check_alignment().map_err(BootError::Arena)?;
         exec::check_in_place(&bundle).map_err(BootError::Arena)?;
-        let limits = within(limits, arena);
+        let limits = within(limits, &arena);
         let (ladder, verdicts) = boot::survey(&bundle, limits, predict);
         let controller = Controller::new(&ladder, limits).map_err(|miss| boot::refused(&bundle, limits, miss))?;
         let rung = controller.rung();
@@ -110,8 +111,11 @@ impl<'a, 'b> Runtime<'a, 'b> {
     /// [`ExecError::ArenaTooSmall`] while the arena is given back, [`ExecError::Changed`] if the bundle was modified.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
         self.check_arena()?;
-        let route = self.cascade.as_ref().map_or(&self.route, Cascade::input_route);
-        exec::input_of(&self.bundle, route, self.arena)
+        let (route, footprint) = match &self.cascade {
+            Some(cascade) => (cascade.input_route(), cascade.footprint()),
+            None => (&self.route, self.route.footprint()),
+        };
+        exec::input_of(&self.bundle, route, self.arena.regions(footprint))
     }
 
     /// Runs the plan on the input, measures it on `clock`, and chooses the plan of the next inference.
@@ -121,6 +125,7 @@ impl<'a, 'b> Runtime<'a, 'b> {
     pub fn run(&mut self, clock: &mut impl Clock) -> Result<Answer<'_>, ExecError> {
         self.check_arena()?;
         let start = clock.now();
+        let footprint = self.footprint();
         let (answered, output) = self.infer()?;
         let elapsed_us = ticks_to_us(clock.now().wrapping_sub(start), clock.hz());
         let record = match &self.cascade {
@@ -128,7 +133,7 @@ impl<'a, 'b> Runtime<'a, 'b> {
             None => self.controller.observe(elapsed_us),
         };
         self.follow()?;
-        let logits = self.arena.get(output).map(bytemuck::cast_slice).ok_or(ExecError::Changed)?;
+        let logits = self.arena.regions(footprint).take(&output).ok_or(ExecError::Changed)?;
         Ok(Answer { logits, record })
     }
 
@@ -157,17 +162,18 @@ impl<'a, 'b> Runtime<'a, 'b> {
 
     /// Gives the arena back, to be split, grown or used for something else. Nothing runs until [`Runtime::use_arena`].
     #[must_use = "this is the arena"]
-    pub fn release_arena(&mut self) -> &'a mut [u8] {
+    pub fn release_arena(&mut self) -> Arena<'a> {
         core::mem::take(&mut self.arena)
     }
 
-    /// Takes an arena of any size that some plan fits in, and chooses the plan for it: its length is the new memory limit.
+    /// Takes an arena of any size that some plan fits in, and chooses the plan for it: it is the new memory limit.
     ///
     /// # Errors
     /// [`BootError::Arena`] if it is misaligned, [`BootError::Select`] if no plan fits. The runtime then stays without arena.
-    pub fn use_arena(&mut self, arena: &'a mut [u8]) -> Result<(), BootError> {
-        exec::check_alignment(arena).map_err(BootError::Arena)?;
-        let limits = within(Limits { ram_bytes: u32::MAX, ..self.controller.limits() }, arena);
+    pub fn use_arena(&mut self, arena: impl Into<Arena<'a>>) -> Result<(), BootError> {
+        let arena = arena.into();
+        arena.check_alignment().map_err(BootError::Arena)?;
+        let limits = within(Limits { ram_bytes: u32::MAX, ..self.controller.limits() }, &arena);
         self.controller.set_limits(limits).map_err(BootError::Select)?;
         self.arena = arena;
         self.follow().map_err(BootError::Arena)
@@ -194,10 +200,14 @@ impl<'a, 'b> Runtime<'a, 'b> {
     /// Runs the plan, or the cascade in force; returns the plan that answered and where its logits lie.
     fn infer(&mut self) -> Result<(u16, Range<usize>), ExecError> {
         match (&self.cascade, self.least_lead) {
-            (Some(cascade), Some(lead)) => exec::run_cascade(self.isa, &self.bundle, cascade, self.arena, lead),
+            (Some(cascade), Some(lead)) => {
+                let arena = self.arena.one_piece(cascade.arena_bytes());
+                exec::run_cascade(self.isa, &self.bundle, cascade, arena, lead)
+            }
             _ => {
                 let steps = self.bundle.steps_on(&self.route);
-                let output = exec::run_steps(self.isa, &self.bundle, steps, self.arena, &mut NoObserver)?;
+                let mut memory = self.arena.regions(self.route.footprint());
+                let output = exec::run_steps(self.isa, &self.bundle, steps, &mut memory, &mut NoObserver)?;
                 Ok((self.plan, output))
             }
         }
@@ -233,20 +243,23 @@ impl<'a, 'b> Runtime<'a, 'b> {
         }
     }
 
-    /// Bytes of arena at present, as far as the limits allow.
+    /// Bytes of arena in one piece at present, as far as the limits allow.
     fn arena_bytes(&self) -> u32 {
-        u32::try_from(self.arena.len()).unwrap_or(u32::MAX).min(self.controller.limits().ram_bytes)
+        let limits = self.controller.limits();
+        self.arena.main_bytes().min(limits.ram_bytes).max(limits.fast_bytes)
+    }
+
+    /// What the next inference takes.
+    fn footprint(&self) -> Footprint {
+        self.cascade.as_ref().map_or(self.route.footprint(), Cascade::footprint)
     }
 
     fn check_arena(&self) -> Result<(), ExecError> {
-        let have_bytes = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
-        let need_bytes = self.cascade.as_ref().map_or(self.route.arena_bytes(), Cascade::arena_bytes);
-        if have_bytes < need_bytes { Err(ExecError::ArenaTooSmall { need_bytes, have_bytes }) } else { Ok(()) }
+        self.arena.check_size(self.footprint())
     }
 }
 
 /// `limits` that also end with the arena.
-fn within(limits: Limits, arena: &[u8]) -> Limits {
-    let arena_bytes = u32::try_from(arena.len()).unwrap_or(u32::MAX);
-    Limits { ram_bytes: limits.ram_bytes.min(arena_bytes), ..limits }
+fn within(limits: Limits, arena: &Arena<'_>) -> Limits {
+    Limits { ram_bytes: limits.ram_bytes.min(arena.main_bytes()), fast_bytes: arena.fast_bytes(), ..limits }
 }

@@ -6,17 +6,20 @@ mod probe;
 
 pub use ladder::{Ladder, MAX_RUNGS, Rung};
 pub use predict::{Predict, Unmeasured};
-pub use probe::{ProbeError, Speed, probe, probe_executor};
+pub use probe::{ProbeError, Speed, probe, probe_executor, probe_in};
 
 use core::fmt;
 
-use crate::bundle::{Bundle, Plan};
+use crate::bundle::{Bundle, Footprint, Plan};
 
 /// What an inference may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of arena available.
+    /// Bytes of arena available, of the main memory where there are two.
     pub ram_bytes: u32,
+    /// Bytes of arena available in a faster memory beside it; 0 where there is none. A [`Runtime`](crate::runtime::Runtime)
+    /// takes this from its arena.
+    pub fast_bytes: u32,
     /// Time one inference may take.
     pub deadline_us: Option<u64>,
     /// Reserve kept below the deadline, in percent of it, because predictions err.
@@ -25,7 +28,13 @@ pub struct Limits {
 
 impl Limits {
     /// No limit at all; a margin of 10 % should a deadline be set.
-    pub const NONE: Self = Self { ram_bytes: u32::MAX, deadline_us: None, margin_percent: 10 };
+    pub const NONE: Self = Self { ram_bytes: u32::MAX, fast_bytes: 0, deadline_us: None, margin_percent: 10 };
+
+    /// True if what takes `footprint` fits the memory.
+    #[must_use]
+    pub const fn hold(&self, footprint: Footprint) -> bool {
+        footprint.in_main(self.fast_bytes) <= self.ram_bytes
+    }
 
     /// The deadline less its reserve.
     #[must_use]
@@ -48,6 +57,8 @@ pub struct Choice {
     pub plan: u16,
     /// Bytes of arena it needs.
     pub arena_bytes: u32,
+    /// How many of them lie in the fast memory, 0 where there is none.
+    pub in_fast_bytes: u32,
     /// Its accuracy, parts per million.
     pub accuracy_ppm: u32,
     /// Predicted time of one inference; `None` where nothing is known about the board.
@@ -61,9 +72,9 @@ pub struct Choice {
 pub enum SelectError {
     /// Every plan needs more memory.
     RamTooSmall {
-        /// Smallest arena in the bundle.
+        /// Least that a plan of the bundle takes, of the main memory where there are two.
         smallest_bytes: u32,
-        /// Bytes available.
+        /// Bytes available there.
         available_bytes: u32,
     },
     /// Plans fit in memory, but none meets the deadline with its margin.
@@ -108,7 +119,7 @@ pub enum Verdict {
 /// Judges one plan. With a deadline and no prediction, a plan is too slow.
 #[must_use]
 pub fn judge(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl Predict) -> Verdict {
-    if plan.arena_bytes > limits.ram_bytes {
+    if !limits.hold(plan.footprint()) {
         return Verdict::TooMuchRam;
     }
     if limits.deadline_us.is_none() {
@@ -119,7 +130,7 @@ pub fn judge(bundle: &Bundle<'_>, plan: &Plan<'_>, limits: Limits, predict: impl
 
 /// As [`judge`], with the prediction made already.
 pub(crate) fn judge_predicted(plan: &Plan<'_>, limits: Limits, predicted_us: Option<u64>) -> Verdict {
-    if plan.arena_bytes > limits.ram_bytes {
+    if !limits.hold(plan.footprint()) {
         return Verdict::TooMuchRam;
     }
     let Some(usable_us) = limits.usable_us() else { return Verdict::Fits };
@@ -154,6 +165,7 @@ pub fn select(bundle: &Bundle<'_>, limits: Limits, predict: impl Predict) -> Res
     let choice = Choice {
         plan: index,
         arena_bytes: plan.arena_bytes,
+        in_fast_bytes: plan.footprint().in_fast(limits.fast_bytes),
         accuracy_ppm: plan.accuracy_ppm,
         latency_us: predict.plan_us(bundle, &plan),
     };
@@ -167,11 +179,11 @@ fn is_better(plan: &Plan<'_>, held: &Plan<'_>) -> bool {
 }
 
 fn nearest_miss(bundle: &Bundle<'_>, limits: Limits, predict: &impl Predict) -> SelectError {
-    let smallest_bytes = bundle.plans().map(|p| p.arena_bytes).min().unwrap_or(0);
+    let smallest_bytes = bundle.plans().map(|p| p.footprint().in_main(limits.fast_bytes)).min().unwrap_or(0);
     if smallest_bytes > limits.ram_bytes {
         return SelectError::RamTooSmall { smallest_bytes, available_bytes: limits.ram_bytes };
     }
-    let in_memory = bundle.plans().filter(|p| p.arena_bytes <= limits.ram_bytes);
+    let in_memory = bundle.plans().filter(|p| limits.hold(p.footprint()));
     match (in_memory.filter_map(|p| predict.plan_us(bundle, &p)).min(), limits.usable_us()) {
         (Some(fastest_us), Some(usable_us)) => SelectError::DeadlineTooShort { fastest_us, usable_us },
         _ => SelectError::SpeedUnknown,

@@ -132,6 +132,8 @@ typedef struct {
     uint64_t cost;
     // Bytes of arena it needs.
     uint32_t arena_bytes;
+    // How many of its first bytes were laid out for a fast memory; 0 where the layout knows of none.
+    uint32_t fast_bytes;
     // Share of right answers on the evaluation set in parts per million; 0 if unknown.
     uint32_t accuracy_ppm;
     // `real = output_scale * (q - output_zero_point)`.
@@ -146,10 +148,12 @@ typedef struct {
     uint64_t deadline_us;
     // The board's speed from `stk_probe`; 0 for unknown, which only serves without a deadline.
     uint64_t cost_per_second;
-    // Bytes of arena available.
+    // Bytes of arena available, of the main memory where there are two.
     uint32_t ram_bytes;
     // Reserve kept below the deadline, in percent of it; 10 is a good value.
     uint8_t margin_percent;
+    // Bytes of arena available in a faster memory beside the main one; 0 where there is none.
+    uint32_t fast_bytes;
 } StkLimits;
 
 // The plan chosen.
@@ -158,6 +162,8 @@ typedef struct {
     uint64_t latency_us;
     // Bytes of arena it needs.
     uint32_t arena_bytes;
+    // How many of them lie in the fast memory.
+    uint32_t in_fast_bytes;
     // Its accuracy in parts per million.
     uint32_t accuracy_ppm;
     // Index of the plan.
@@ -179,6 +185,8 @@ typedef struct {
     const StkBundle *bundle;
     uint8_t *arena;
     size_t arena_bytes;
+    uint8_t *fast;
+    size_t fast_bytes;
     uint16_t plan;
 } StkSession;
 
@@ -260,6 +268,20 @@ StkStatus stk_start(StkSession *session,
                     uint8_t *arena,
                     size_t arena_bytes,
                     StkDetail *detail);
+
+// As `stk_start`, on a board with `fast_bytes` bytes of a faster memory at `fast`. A plan that fits there lies there; one that was laid out
+// for a fast memory of at most this size lies in both, `StkPlan.fast_bytes` of it in the fast one; any other lies in `arena`.
+//
+// # Safety
+// As `stk_start`; `fast` leads to `fast_bytes` initialised bytes, under the same conditions as the arena, and may be null if there are 0.
+StkStatus stk_start_divided(StkSession *session,
+                            const StkBundle *handle,
+                            uint16_t plan,
+                            uint8_t *fast,
+                            size_t fast_bytes,
+                            uint8_t *arena,
+                            size_t arena_bytes,
+                            StkDetail *detail);
 
 // Makes plan `plan` the session's; copies no weight. `detail` may be null. On failure the session keeps its plan.
 //

@@ -12,6 +12,8 @@ struct Board {
     ram: (u32, u32),
     /// Memory for the bundle, where it is not the rest of `flash`.
     bundle: Option<(u32, u32)>,
+    /// A second memory, which on a real board would be larger and slower than `ram`.
+    second: Option<(u32, u32)>,
     /// Frequency of the core clock that QEMU gives SysTick.
     clock_hz: u32,
     /// Memory kept for the stack.
@@ -29,6 +31,7 @@ const BOARDS: [Board; 7] = [
         flash: (0x0800_0000, 1024 * KB),
         ram: (0x2000_0000, 128 * KB),
         bundle: None,
+        second: None,
         clock_hz: 168_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -38,6 +41,7 @@ const BOARDS: [Board; 7] = [
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
         bundle: None,
+        second: Some((0x2100_0000, 16_384 * KB)),
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -48,6 +52,7 @@ const BOARDS: [Board; 7] = [
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
         bundle: None,
+        second: Some((0x2100_0000, 16_384 * KB)),
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7m-", "thumbv6m"],
@@ -57,6 +62,7 @@ const BOARDS: [Board; 7] = [
         flash: (0, 4096 * KB),
         ram: (0x2000_0000, 4096 * KB),
         bundle: None,
+        second: Some((0x2100_0000, 16_384 * KB)),
         clock_hz: 25_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv7em"],
@@ -67,6 +73,7 @@ const BOARDS: [Board; 7] = [
         flash: (0x1000_0000, 4096 * KB),
         ram: (0x3800_0000, 2048 * KB),
         bundle: None,
+        second: None,
         clock_hz: 20_000_000,
         stack_bytes: 6 * KB,
         targets: &["thumbv8m.main"],
@@ -77,6 +84,7 @@ const BOARDS: [Board; 7] = [
         flash: (0x1000_0000, 512 * KB),
         ram: (0x3000_0000, 512 * KB),
         bundle: Some((0x1100_0000, 2048 * KB)),
+        second: Some((0x3100_0000, 2048 * KB)),
         clock_hz: 32_000_000,
         stack_bytes: 8 * KB,
         targets: &["thumbv8m.main"],
@@ -87,6 +95,7 @@ const BOARDS: [Board; 7] = [
         flash: (0, 256 * KB),
         ram: (0x2000_0000, 16 * KB),
         bundle: None,
+        second: None,
         clock_hz: 16_000_000,
         stack_bytes: 4 * KB,
         targets: &["thumbv6m"],
@@ -146,6 +155,9 @@ fn constants(board: &Board) -> Result<String, std::fmt::Error> {
     writeln!(text, "/// Bytes of flash on the board.\npub const FLASH_BYTES: usize = {};", board.flash.1)?;
     let own = board.bundle.map_or("None".to_owned(), |(_, len)| format!("Some({len})"));
     writeln!(text, "/// Bytes that are the bundle's alone.\npub const BUNDLE_BYTES: Option<usize> = {own};")?;
+    let (start, len) = board.second.unwrap_or_default();
+    writeln!(text, "/// First address and bytes of a second memory; 0 bytes if there is none.")?;
+    writeln!(text, "pub const SECOND_RAM: (usize, usize) = ({start:#x}, {len});")?;
     writeln!(text, "/// Bytes of memory on the board.\npub const RAM_BYTES: usize = {};", board.ram.1)?;
     Ok(text)
 }

@@ -20,6 +20,7 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use self::cache::{Cache, Evaluated};
 use self::paths::Blocks;
 use self::search::{Costs, Path};
+use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled};
 use crate::export::{ExportError, Watch};
 use crate::family::Family;
@@ -191,7 +192,8 @@ fn lots_of(
     watch: Watch<'_>,
 ) -> Result<(Vec<Lot>, u64), ExportError> {
     let space = space::enumerate(&family)?;
-    let single = lot(family.clone(), &space.candidates, settings, cache, watch)?;
+    let memories = order.need.memories();
+    let single = lot(family.clone(), &space.candidates, settings, memories, cache, watch)?;
     if order.crossings < 2 {
         return Ok((vec![single], space.candidates.len() as u64));
     }
@@ -207,7 +209,7 @@ fn lots_of(
     if more.is_empty() {
         return Ok((vec![single], count));
     }
-    let several = lot(family, &more, settings, cache, watch)?;
+    let several = lot(family, &more, settings, memories, cache, watch)?;
     Ok((vec![single, several], count))
 }
 
@@ -219,7 +221,7 @@ fn worth_measuring(blocks: &Blocks<'_>, order: &Order) -> Vec<Path> {
         latency_ps: limits.usable_us().map_or(u64::MAX, |us| us.saturating_mul(1_000_000)),
         flash_bytes: limits.flash_bytes.unwrap_or(u64::MAX),
         crossings: order.crossings,
-        ram_bytes: limits.ram_bytes.unwrap_or(u64::MAX),
+        ram_bytes: limits.ram_bytes.map_or(u64::MAX, |bytes| bytes.saturating_add(order.need.fast_ram_bytes.into())),
     };
     match blocks.network.count() <= MOST_LISTED {
         true => blocks.network.all_paths(&limit),
@@ -231,13 +233,15 @@ fn lot(
     family: Family,
     candidates: &[Candidate],
     settings: Settings,
+    memories: Memories,
     cache: &mut Cache,
     watch: Watch<'_>,
 ) -> Result<Lot, ExportError> {
     let key = cache::key(&family, candidates, &settings);
     let space = space::enumerate(&family)?;
     let known = cache.get(&key).map(|entry| entry.findings.clone());
-    let study = study(&family, &space, candidates, settings, known.as_ref(), watch)?;
+    let mut study = study(&family, &space, candidates, settings, known.as_ref(), watch)?;
+    study.compiled.lay_out_for(memories)?;
     cache.put(&key, &study.findings);
     // An interrupted search starts from here; if the file cannot be written, the caller's last save says so.
     let _ = cache.save();
@@ -253,7 +257,7 @@ fn figures(study: &Study, need: &Need) -> Result<Vec<Figures>, ExportError> {
         compiled.retain(&[candidate.id])?;
         let bytes = AlignedBytes::copy_of(&compiled.write().map_err(CompileError::from)?);
         let bundle = Bundle::parse(bytes.as_slice()).map_err(CompileError::from)?;
-        let figures = fleet::figures(&bundle, &need.model, &[bundle.len_bytes() as u64]);
+        let figures = fleet::figures(&bundle, need, &[bundle.len_bytes() as u64]);
         let figures = figures.first().copied().ok_or(CompileError::NoPlans)?;
         Ok(Figures { accuracy: *accuracy, ..figures })
     };

@@ -27,6 +27,8 @@ pub struct Board {
     pub clock_hz: Option<u64>,
     /// Memory and latencies, as the device stores them.
     pub profile: BoardProfile,
+    /// Bytes available to an arena in a faster memory beside the main one; 0 where there is none.
+    pub fast_ram_bytes: u32,
     /// What its application allows an inference.
     pub limits: BoardLimits,
     /// Where the latencies come from.

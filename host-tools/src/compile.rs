@@ -5,9 +5,11 @@
 //! | [`bundle`] | the whole way from floats to [`BundleParts`](stitchkit_runtime::bundle::write::BundleParts) |
 //! | [`merge`] | blocks that always run together become one |
 //! | [`pool`] | constants stored once |
-//! | [`memory`] | arena planner |
+//! | [`memory`] | arena planner, for one memory and for two |
+//! | [`accesses`] | how often each tensor is touched |
 //! | [`cost`] | predicted Cortex-M4 instructions |
 
+pub mod accesses;
 pub mod bundle;
 pub mod cost;
 pub mod memory;

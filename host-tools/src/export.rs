@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 
+use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled, ExportOptions};
 use crate::family::{DataError, Dataset, Family};
 use crate::fleet::{self, Assignment, FleetError, Need};
@@ -47,6 +48,8 @@ pub struct Request {
     pub stitch_noise: f64,
     /// Images per plan for the signal-to-noise report; 0 for none.
     pub noise_images: usize,
+    /// Memories that the plans are laid out for.
+    pub memories: Memories,
 }
 
 impl Request {
@@ -257,7 +260,8 @@ fn study_all(
 ) -> Result<(Space, Study), ExportError> {
     check_operators(family)?;
     let space = space::enumerate(family)?;
-    let study = study(family, &space, &space.candidates, request.settings(), known, watch)?;
+    let mut study = study(family, &space, &space.candidates, request.settings(), known, watch)?;
+    study.compiled.lay_out_for(request.memories)?;
     Ok((space, study))
 }
 

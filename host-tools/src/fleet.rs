@@ -10,6 +10,7 @@ use stitchkit_runtime::profile::LatencyModel;
 
 use self::limits::{Excess, Figures, Limits};
 use crate::board::Board;
+use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled};
 use crate::export::ExportError;
 use crate::report::sizes;
@@ -20,8 +21,10 @@ use crate::report::table::ppm_share;
 pub struct Need {
     /// The board's name.
     pub board: String,
-    /// Its limits.
+    /// Its limits; those on memory hold for the main memory.
     pub limits: Limits,
+    /// Bytes of a faster memory beside the main one; 0 where there is none.
+    pub fast_ram_bytes: u32,
     /// How long steps take on it.
     pub model: LatencyModel,
     /// The clock that instruction counts stand for; `None` where it varies.
@@ -37,7 +40,20 @@ impl Need {
             flash_bytes: Some(board.profile.flash_bytes.into()),
             ..Limits::NONE
         };
-        Self { board: board.name.clone(), limits, model: board.profile.model, clock_hz: board.clock_hz }
+        Self {
+            board: board.name.clone(),
+            limits,
+            fast_ram_bytes: board.fast_ram_bytes,
+            model: board.profile.model,
+            clock_hz: board.clock_hz,
+        }
+    }
+
+    /// Its memories, as far as its limits allow.
+    #[must_use]
+    pub fn memories(&self) -> Memories {
+        let main_bytes = self.limits.ram_bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Memories { fast_bytes: self.fast_ram_bytes, main_bytes }
     }
 }
 
@@ -54,6 +70,8 @@ pub struct Pick {
     pub predicted_us: u64,
     /// Arena.
     pub arena_bytes: u32,
+    /// How many of its bytes lie in the board's fast memory.
+    pub in_fast_bytes: u32,
     /// int8 accuracy stored in the bundle, 0 to 1.
     pub accuracy: f64,
 }
@@ -146,28 +164,30 @@ pub fn picks(assignments: &[Assignment]) -> Result<Vec<u32>, FleetError> {
 
 /// Figures of every plan of a bundle on a board, with the given flash bytes by plan.
 #[must_use]
-pub fn figures(bundle: &Bundle<'_>, model: &LatencyModel, flash_bytes: &[u64]) -> Vec<Figures> {
+pub fn figures(bundle: &Bundle<'_>, need: &Need, flash_bytes: &[u64]) -> Vec<Figures> {
     let plans = bundle.plans().zip(flash_bytes);
     let figures = plans.map(|(plan, &flash_bytes)| Figures {
-        ram_bytes: plan.arena_bytes.into(),
+        ram_bytes: plan.footprint().in_main(need.fast_ram_bytes).into(),
         flash_bytes,
-        latency_us: model.plan_ns(bundle, &plan).div_ceil(1000),
+        latency_us: need.model.plan_ns(bundle, &plan).div_ceil(1000),
         accuracy: ppm_share(plan.accuracy_ppm),
     });
     figures.collect()
 }
 
 fn assignment(bundle: &Bundle<'_>, need: &Need, flash_bytes: &[u64]) -> Assignment {
-    let options = figures(bundle, &need.model, flash_bytes);
+    let options = figures(bundle, need, flash_bytes);
     let path = |index: usize| bundle.plan(index as u16).map_or(String::new(), |plan| plan.path.to_owned());
     let (board, limits) = (need.board.clone(), need.limits);
     if let Some(index) = limits::most_accurate(&options, &limits) {
+        let footprint = bundle.plan(index as u16).map(|plan| plan.footprint());
         let pick = Pick {
             plan: index as u16,
             stitch: bundle.plan(index as u16).map_or(0, |plan| plan.stitch),
             path: path(index),
             predicted_us: options[index].latency_us,
-            arena_bytes: options[index].ram_bytes as u32,
+            arena_bytes: footprint.map_or(0, |footprint| footprint.arena_bytes),
+            in_fast_bytes: footprint.map_or(0, |footprint| footprint.in_fast(need.fast_ram_bytes)),
             accuracy: options[index].accuracy,
         };
         return Assignment { board, limits, pick: Some(pick), miss: None };

@@ -36,6 +36,7 @@ fn board(folder: &Path, name: &str, ram_bytes: u32, flash_bytes: u32) -> String 
         description: "a board".to_owned(),
         clock_hz: Some(25_000_000),
         profile: BoardProfile { ram_bytes, flash_bytes, model },
+        fast_ram_bytes: 0,
         limits: BoardLimits::default(),
         origin,
     };
@@ -84,6 +85,32 @@ fn an_export_for_boards_holds_exactly_the_plans_they_run() {
         assert!(board["pick"]["arena_bytes"].as_u64() <= Some(ram), "{board}");
         assert!(board["pick"]["predicted_us"].as_u64() > Some(0));
     }
+}
+
+#[test]
+fn a_board_with_a_fast_memory_runs_what_neither_memory_holds() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plain = board(folder.path(), "plain", 4096, 1 << 20);
+    let mut divided = Board::read(Path::new(&board(folder.path(), "divided", 4096, 1 << 20))).expect("just written");
+    divided.fast_ram_bytes = 2048;
+    let file = folder.path().join("divided.toml");
+    divided.write(&file).expect("a board file");
+    let out = folder.path().join("b.stk");
+    let report = json(&["export", &digits(), "--out", path(&out), "--board", path(&file)]);
+    let pick = &report["boards"][0]["pick"];
+    let [arena_bytes, in_fast_bytes] = ["arena_bytes", "in_fast_bytes"].map(|key| pick[key].as_u64().expect("bytes"));
+    assert!(arena_bytes > 4096 && in_fast_bytes <= 2048 && arena_bytes - in_fast_bytes <= 4096, "{pick}");
+    let inspected = json(&["inspect", path(&out), "--plan", "0"]);
+    let plan = &inspected["plans"][0];
+    assert_eq!((plan["fast_bytes"].as_u64(), plan["arena_bytes"].as_u64()), (Some(in_fast_bytes), Some(arena_bytes)));
+    assert!(plan["fast_access_share"].as_f64() > Some(0.0));
+    let features = inspected["runtime_features"].as_array().expect("a list");
+    assert!(features.contains(&Value::from("two-memories")), "{features:?}");
+    let selected = json(&["select", path(&out), "--board", path(&file)]);
+    assert_eq!(selected["in_fast_bytes"].as_u64(), Some(in_fast_bytes));
+    let said = failure(3, &["select", path(&out), "--board", &plain]);
+    assert!(said.contains("4096 are available"), "{said}");
+    json(&["verify", path(&out)]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Op};
 use stitchkit_runtime::exec::Prepared;
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_tests::Rng;
+use stitchkit_tests::builder::infer_divided;
 use stitchkit_tests::random_graph::Recipe;
 use stitchkit_tests::streaming::stream_all_plans;
 
@@ -53,6 +54,12 @@ fn check_plan(loaded: Loaded<'_>, plan: u16) -> Result<(), String> {
     }
     for (number, input) in inputs(loaded.bundle.meta().input.len()).iter().enumerate() {
         let want = reference.trace(input).map_err(|e| text(&e))?;
+        for &isa in Isa::available() {
+            let have = infer_divided(&loaded.bundle, plan, isa, &[input]).concat();
+            if want.output() != have {
+                return Err(format!("{} in two memories on input {number}", isa.name()));
+            }
+        }
         for (name, runner) in &mut others {
             let have = runner.trace(input).map_err(|e| format!("{name}: {e}"))?;
             if let Some(fault) = difference(&loaded.bundle, plan, &want, &have) {

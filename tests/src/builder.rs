@@ -2,10 +2,10 @@
 
 use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, GoldenParts, PlanParts, write};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, ChannelTables, Op, Quant, Step};
-use stitchkit_runtime::exec::Executor;
+use stitchkit_runtime::exec::{Arena, Executor};
 use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window};
 
-use crate::place::place;
+use crate::place::{Placed, place, place_divided};
 use crate::{Rng, style::Style};
 
 /// A linear output around zero.
@@ -149,9 +149,23 @@ impl Builder {
 
     /// Adds a plan over `blocks`; plans must be added by rising cost.
     pub fn plan(&mut self, path: &str, blocks: &[u16]) {
+        let placed = place(self.parts.input, &self.chain(blocks));
+        self.add_plan(path, blocks, placed);
+    }
+
+    /// As [`plan`](Self::plan), laid out in a fast and a main memory.
+    pub fn divided_plan(&mut self, path: &str, blocks: &[u16]) {
+        let placed = place_divided(self.parts.input, &self.chain(blocks));
+        self.add_plan(path, blocks, placed);
+    }
+
+    fn chain(&self, blocks: &[u16]) -> Vec<&BlockParts> {
+        blocks.iter().map(|&b| &self.parts.blocks[usize::from(b)]).collect()
+    }
+
+    fn add_plan(&mut self, path: &str, blocks: &[u16], placed: Placed) {
         let stitch = self.parts.plans.len() as u32;
-        let chain: Vec<&BlockParts> = blocks.iter().map(|&b| &self.parts.blocks[usize::from(b)]).collect();
-        let placed = place(self.parts.input, &chain);
+        let chain = self.chain(blocks);
         let ops = || chain.iter().flat_map(|block| &block.steps).map(|step| &step.op);
         let macs: u64 = ops().map(Op::macs).sum();
         let params = ops().map(params).sum();
@@ -170,6 +184,7 @@ impl Builder {
             accuracy_ppm,
             float_accuracy_ppm: accuracy_ppm + 2000,
             output_quant: Quant { scale: 1.0 / 16.0, zero_point: 0 },
+            fast_bytes: placed.fast_bytes,
         });
     }
 
@@ -190,6 +205,26 @@ impl Builder {
         self.parts.golden = Some(GoldenParts { inputs, outputs });
         write(&self.parts)
     }
+}
+
+/// Outputs of the plan for `inputs`, in two memories as it was laid out; of the main one there is no more than that takes.
+///
+/// # Panics
+/// If the plan does not exist or an input has another length.
+#[must_use]
+pub fn infer_divided(bundle: &Bundle<'_>, plan: u16, isa: Isa, inputs: &[&[i8]]) -> Vec<Vec<i8>> {
+    let footprint = bundle.plan(plan).expect("the plan exists").footprint();
+    let mut fast = AlignedBytes::new(footprint.fast_bytes as usize);
+    let mut main = AlignedBytes::new((footprint.arena_bytes - footprint.fast_bytes) as usize);
+    fast.as_mut_slice().fill(0xA5);
+    main.as_mut_slice().fill(0x5A);
+    let arena = Arena { fast: fast.as_mut_slice(), main: main.as_mut_slice() };
+    let mut executor = Executor::with_arena(bundle, plan, arena, isa).expect("both memories have the plan's sizes");
+    let run = |input: &&[i8]| {
+        executor.input().expect("the bundle is intact").copy_from_slice(input);
+        executor.run().expect("the bundle is intact").to_vec()
+    };
+    inputs.iter().map(run).collect()
 }
 
 /// One inference on the host.

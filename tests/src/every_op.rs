@@ -28,7 +28,7 @@ pub fn builder() -> Builder {
     let head = head(&mut b, short);
     b.plan("short", &[features, head]);
     b.plan("tokens", &[features, tokens, head]);
-    b.plan("detour", &[features, detour, head]);
+    b.divided_plan("detour", &[features, detour, head]);
     b
 }
 

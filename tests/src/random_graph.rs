@@ -63,7 +63,10 @@ pub fn batch(seed: u32, count: u32) -> Result<Vec<u8>, BundleError> {
         let recipe = Recipe { input, classes: BATCH_CLASSES, ..Recipe::of_seed(seed.wrapping_add(graph)) };
         let (mut blocks, shape) = recipe.trunk(&mut b);
         blocks.push(recipe.head(&mut b, shape));
-        b.plan(&format!("graph {graph}"), &blocks);
+        match graph % 2 {
+            0 => b.plan(&format!("graph {graph}"), &blocks),
+            _ => b.divided_plan(&format!("graph {graph}"), &blocks),
+        }
     }
     b.parts_mut().plans.sort_by_key(|plan| plan.cost);
     b.finish(2)
@@ -97,7 +100,7 @@ impl Recipe {
         b.plan("straight", &blocks);
         if let Some((detour, _)) = detour {
             blocks.insert(trunk.len(), detour);
-            b.plan("detour", &blocks);
+            b.divided_plan("detour", &blocks);
         }
         b.finish(0)
     }

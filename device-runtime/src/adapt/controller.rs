@@ -4,6 +4,7 @@ use heapless::Vec;
 
 use super::Record;
 use super::slowdown::{Factor, MOST_HOLD, Outcome, Slowdown};
+use crate::bundle::Footprint;
 use crate::select::{Ladder, Limits, MAX_RUNGS, Rung, SelectError};
 
 /// Largest penalty of a plan, times 1.
@@ -66,7 +67,8 @@ impl Controller {
     /// The plan of the next inference.
     #[must_use]
     pub fn rung(&self) -> Rung {
-        const NONE: Rung = Rung { plan: 0, arena_bytes: u32::MAX, accuracy_ppm: 0, latency_us: 0 };
+        const NOTHING: Footprint = Footprint { arena_bytes: u32::MAX, fast_bytes: 0 };
+        const NONE: Rung = Rung { plan: 0, footprint: NOTHING, accuracy_ppm: 0, latency_us: 0 };
         self.steps.get(usize::from(self.current)).map_or(NONE, |step| step.rung)
     }
 
@@ -107,7 +109,8 @@ impl Controller {
     /// # Errors
     /// [`SelectError::RamTooSmall`] if no plan fits in memory; then the limits stay as they were.
     pub fn set_limits(&mut self, limits: Limits) -> Result<(), SelectError> {
-        let smallest_bytes = self.steps.iter().map(|step| step.rung.arena_bytes).min().unwrap_or(u32::MAX);
+        let in_main = |step: &Step| step.rung.footprint.in_main(limits.fast_bytes);
+        let smallest_bytes = self.steps.iter().map(in_main).min().unwrap_or(u32::MAX);
         if smallest_bytes > limits.ram_bytes {
             return Err(SelectError::RamTooSmall { smallest_bytes, available_bytes: limits.ram_bytes });
         }
@@ -215,7 +218,7 @@ impl Controller {
 
     /// The most accurate step within memory and budget, else the fastest in memory.
     fn best(&self) -> u8 {
-        let fits = |step: &Step| step.rung.arena_bytes <= self.limits.ram_bytes && step.expected_us <= self.budget_us;
+        let fits = |step: &Step| self.limits.hold(step.rung.footprint) && step.expected_us <= self.budget_us;
         let found = self.steps.iter().rposition(fits);
         found.map_or_else(|| self.fastest(), |index| index as u8)
     }
@@ -226,7 +229,7 @@ impl Controller {
     }
 
     fn fastest(&self) -> u8 {
-        let in_memory = (0..).zip(&self.steps).filter(|(_, step)| step.rung.arena_bytes <= self.limits.ram_bytes);
+        let in_memory = (0..).zip(&self.steps).filter(|(_, step)| self.limits.hold(step.rung.footprint));
         in_memory.min_by_key(|(_, step)| step.rung.latency_us).map_or(self.current, |(index, _)| index)
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use std::vec::Vec;
 
 use super::{Controller, Factor, Record};
+use crate::bundle::Footprint;
 use crate::select::{Ladder, Limits, Rung};
 
 /// A board whose plans take the predicted time, times an error of their own, times the load of the moment.
@@ -33,7 +34,7 @@ impl World {
 
     /// The shortest time of any plan in memory.
     fn fastest_us(&self, ram_bytes: u32, load_percent: u32) -> u64 {
-        let in_memory = (0..self.rungs.len()).filter(|&at| self.rungs[at].arena_bytes <= ram_bytes);
+        let in_memory = (0..self.rungs.len()).filter(|&at| self.rungs[at].footprint.arena_bytes <= ram_bytes);
         in_memory.map(|at| self.actual_us(at, load_percent)).min().unwrap_or(u64::MAX)
     }
 
@@ -63,7 +64,7 @@ fn world(errors: impl Strategy<Value = u32>) -> impl Strategy<Value = World> {
         for (at, (growth_percent, gain, error_percent)) in (0u16..).zip(steps) {
             let rung = Rung {
                 plan: at,
-                arena_bytes: 1000 * (u32::from(at) + 1),
+                footprint: Footprint { arena_bytes: 1000 * (u32::from(at) + 1), fast_bytes: 0 },
                 accuracy_ppm: world.rungs.last().map_or(500_000, |below| below.accuracy_ppm + gain * 1000),
                 latency_us,
             };
@@ -215,7 +216,12 @@ proptest! {
 
 #[test]
 fn a_plan_slower_than_predicted_is_found_out_without_slowing_the_others() {
-    let rung = |plan, latency_us| Rung { plan, arena_bytes: 0, accuracy_ppm: 1 + u32::from(plan), latency_us };
+    let rung = |plan, latency_us| Rung {
+        plan,
+        footprint: Footprint { arena_bytes: 0, fast_bytes: 0 },
+        accuracy_ppm: 1 + u32::from(plan),
+        latency_us,
+    };
     let world = World { rungs: vec![rung(0, 1000), rung(1, 2000), rung(2, 4000)], error_percent: vec![100, 100, 150] };
     let limits = |us| Limits { deadline_us: Some(us), ..Limits::NONE };
     let mut controller = Controller::new(&world.ladder(), limits(3000)).unwrap();
@@ -235,7 +241,12 @@ fn a_plan_slower_than_predicted_is_found_out_without_slowing_the_others() {
 
 #[test]
 fn a_plan_blamed_wrongly_is_tried_again() {
-    let rung = |plan, latency_us| Rung { plan, arena_bytes: 0, accuracy_ppm: 1 + u32::from(plan), latency_us };
+    let rung = |plan, latency_us| Rung {
+        plan,
+        footprint: Footprint { arena_bytes: 0, fast_bytes: 0 },
+        accuracy_ppm: 1 + u32::from(plan),
+        latency_us,
+    };
     let world = World { rungs: vec![rung(0, 1000), rung(1, 2000)], error_percent: vec![100, 100] };
     let limits = |us| Limits { deadline_us: Some(us), ..Limits::NONE };
     let mut controller = Controller::new(&world.ladder(), limits(1500)).unwrap();

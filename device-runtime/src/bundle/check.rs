@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::layout::SectionId;
 use super::operators::built;
 use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
-use super::{Bundle, BundleError, PlacedStep, PlanFault, StepFault};
+use super::{Bundle, BundleError, Footprint, PlacedStep, PlanFault, Route, StepFault};
 use crate::kernels::{
     Add, Attention, Conv2d, LAYER_NORM_MAX_CHANNELS, Landing, Pool2d, Requant, Shape, Window, is_inside,
 };
@@ -31,6 +31,11 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
     }
     if !bundle.input_lut.is_empty() && bundle.input_lut.len() != usize::from(meta.input.c) * 256 {
         return Err(BundleError::Optional(SectionId::InputLut));
+    }
+    if cfg!(feature = "two-memories")
+        && bundle.fast.is_some_and(|fast| fast.len() != usize::from(bundle.plan_count()) * 4)
+    {
+        return Err(BundleError::Optional(SectionId::Fast));
     }
     let mut step = Step::default();
     for index in 0..bundle.step_count() {
@@ -272,10 +277,11 @@ fn check_plan<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Result<(), PlanFault>
     if steps * 8 != plan.layout.len() || !is_quant(plan.output_quant) {
         return Err(PlanFault::Layout);
     }
-    let input = super::range(plan.input_offset, bundle.meta().input.len()).ok_or(PlanFault::OutsideArena)?;
-    if input.end > plan.arena_bytes as usize {
-        return Err(PlanFault::OutsideArena);
+    let is_divided = cfg!(feature = "two-memories") && plan.fast_bytes > 0;
+    if is_divided && (plan.fast_bytes > plan.arena_bytes || !plan.fast_bytes.is_multiple_of(Footprint::ALIGN)) {
+        return Err(PlanFault::Split);
     }
+    Route::from(plan).within(plan.input_offset, bundle.meta().input.len())?;
     let mut walk = bundle.steps_of(plan);
     while let Some(placed) = walk.step()? {
         check_overlap(&placed)?;

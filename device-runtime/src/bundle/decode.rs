@@ -349,6 +349,7 @@ impl<'a> Record<'a> for Plan<'a> {
             accuracy_ppm: reader.word(),
             float_accuracy_ppm: reader.word(),
             output_quant: reader.quant(),
+            fast_bytes: 0,
         }
     }
 }

@@ -112,6 +112,8 @@ pub enum PlanFault {
     OutsideArena,
     /// An output or scratch overlaps what the same step reads.
     Overlap,
+    /// Its fast part is no multiple of 16 bytes, larger than its arena, or ends inside a tensor or scratch area.
+    Split,
 }
 
 impl fmt::Display for BundleError {
@@ -169,6 +171,7 @@ impl PlanFault {
             Self::Layout => "does not hold one placement per step",
             Self::OutsideArena => "something lies outside the arena",
             Self::Overlap => "a step overwrites what it reads",
+            Self::Split => "something lies in the fast and in the main memory at once",
         }
     }
 }

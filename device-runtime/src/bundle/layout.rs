@@ -5,7 +5,7 @@ pub const MAGIC: [u8; 8] = *b"STITCHK\0";
 /// Major version: a reader refuses any other.
 pub const VERSION_MAJOR: u16 = 2;
 /// Minor version: a reader accepts any.
-pub const VERSION_MINOR: u16 = 1;
+pub const VERSION_MINOR: u16 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
 /// Bytes of one entry of the section table, which follows the header.
@@ -51,6 +51,8 @@ pub enum SectionId {
     Steps,
     /// Record list of [`Plan`](super::Plan).
     Plans,
+    /// Optional: for each plan how many bytes of its arena were laid out for a fast memory.
+    Fast,
     /// Weights and lookup tables, int8.
     Weights,
     /// Biases, multipliers and softmax tables, 32-bit little-endian.
@@ -65,11 +67,12 @@ pub enum SectionId {
 
 impl SectionId {
     /// All of them, in file order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Blocks,
         Self::Steps,
         Self::Plans,
+        Self::Fast,
         Self::Weights,
         Self::Tables,
         Self::Shifts,
@@ -85,6 +88,7 @@ impl SectionId {
             Self::Blocks => *b"BLCK",
             Self::Steps => *b"STEP",
             Self::Plans => *b"PLAN",
+            Self::Fast => *b"FAST",
             Self::Weights => *b"WGHT",
             Self::Tables => *b"TABL",
             Self::Shifts => *b"SHFT",
@@ -96,7 +100,7 @@ impl SectionId {
     /// True for the sections without which no plan can run.
     #[must_use]
     pub const fn is_required(self) -> bool {
-        !matches!(self, Self::InputLut | Self::Golden)
+        !matches!(self, Self::Fast | Self::InputLut | Self::Golden)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Footprint;
 use crate::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
 /// Scale and zero point of an int8 tensor: `real = scale * (q - zero_point)`.
@@ -344,4 +345,16 @@ pub struct Plan<'a> {
     pub float_accuracy_ppm: u32,
     /// Quantization of the output.
     pub output_quant: Quant,
+    /// How many of the arena's first bytes were laid out for a fast memory, 0 where there was none; from section `FAST`. See
+    /// [`Footprint`].
+    #[serde(skip)]
+    pub fast_bytes: u32,
+}
+
+impl Plan<'_> {
+    /// The memory it takes.
+    #[must_use]
+    pub const fn footprint(&self) -> Footprint {
+        Footprint { arena_bytes: self.arena_bytes, fast_bytes: self.fast_bytes }
+    }
 }

@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::decode::{Reader, decode_into};
 use super::layout::{u16_at, u32_at};
 use super::records::{Block, Placement, Plan, Step};
-use super::{Bundle, PlanFault, RecordList};
+use super::{Bundle, Footprint, PlanFault, RecordList};
 
 /// One step of a plan, resolved to ranges of the arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,12 @@ pub struct Route<'a> {
     layout: &'a [u8],
     input_offset: u32,
     arena_bytes: u32,
+    fast_bytes: u32,
 }
 
 impl<'a> Route<'a> {
     /// Decodes no more of a plan's record than it takes.
-    pub(super) fn decode(record: &'a [u8]) -> Option<Self> {
+    pub(super) fn decode(record: &'a [u8], fast_bytes: u32) -> Option<Self> {
         let mut fields = Reader::new(record);
         let (_stitch, _path) = (fields.word(), fields.bytes());
         let route = Self {
@@ -52,6 +53,7 @@ impl<'a> Route<'a> {
             layout: fields.bytes(),
             input_offset: fields.word(),
             arena_bytes: fields.word(),
+            fast_bytes,
         };
         fields.finish(route)
     }
@@ -60,6 +62,12 @@ impl<'a> Route<'a> {
     #[must_use]
     pub const fn arena_bytes(&self) -> u32 {
         self.arena_bytes
+    }
+
+    /// The memory it takes.
+    #[must_use]
+    pub const fn footprint(&self) -> Footprint {
+        Footprint { arena_bytes: self.arena_bytes, fast_bytes: self.fast_bytes }
     }
 
     /// Offset of the input in the arena.
@@ -87,6 +95,15 @@ impl<'a> Route<'a> {
         pairs.take_while(|(a, b)| a == b).count() as u16
     }
 
+    /// The range at `offset`, if it lies inside the arena and not across the end of its fast part.
+    #[inline(never)]
+    pub(super) fn within(&self, offset: u32, len: usize) -> Result<Range<usize>, PlanFault> {
+        let range = super::range(offset, len).filter(|range| range.end <= self.arena_bytes as usize);
+        let range = range.ok_or(PlanFault::OutsideArena)?;
+        let split = if cfg!(feature = "two-memories") { self.fast_bytes as usize } else { 0 };
+        if range.start < split && split < range.end { Err(PlanFault::Split) } else { Ok(range) }
+    }
+
     fn placement(&self, ordinal: usize) -> Option<Placement> {
         let at = ordinal.checked_mul(8)?;
         Some(Placement { output: u32_at(self.layout, at)?, scratch: u32_at(self.layout, at.checked_add(4)?)? })
@@ -95,8 +112,8 @@ impl<'a> Route<'a> {
 
 impl<'a> From<&Plan<'a>> for Route<'a> {
     fn from(plan: &Plan<'a>) -> Self {
-        let Plan { blocks, layout, input_offset, arena_bytes, .. } = *plan;
-        Self { blocks, layout, input_offset, arena_bytes }
+        let Plan { blocks, layout, input_offset, arena_bytes, fast_bytes, .. } = *plan;
+        Self { blocks, layout, input_offset, arena_bytes, fast_bytes }
     }
 }
 
@@ -218,8 +235,7 @@ impl<'a> Steps<'a> {
             (&mut placed.scratch, scratch, scratch_len),
         ];
         for (place, offset, len) in tensors {
-            let range = super::range(offset, len).filter(|range| range.end <= self.route.arena_bytes as usize);
-            *place = range.ok_or(PlanFault::OutsideArena)?;
+            *place = self.route.within(offset, len)?;
         }
         Ok(())
     }

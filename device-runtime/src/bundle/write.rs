@@ -70,6 +70,7 @@ pub struct PlanParts {
     pub accuracy_ppm: u32,
     pub float_accuracy_ppm: u32,
     pub output_quant: Quant,
+    pub fast_bytes: u32,
 }
 
 /// Inputs and each plan's expected outputs.
@@ -117,6 +118,10 @@ pub fn write(parts: &BundleParts) -> Result<Vec<u8>, BundleError> {
     sections.push((SectionId::Steps, record_list(&steps)));
     let plans = parts.plans.iter().map(plan_bytes).collect::<Result<Vec<_>, _>>()?;
     sections.push((SectionId::Plans, record_list(&plans)));
+    if parts.plans.iter().any(|plan| plan.fast_bytes > 0) {
+        let splits = parts.plans.iter().flat_map(|plan| plan.fast_bytes.to_le_bytes());
+        sections.push((SectionId::Fast, splits.collect()));
+    }
     sections.push((SectionId::Weights, bytemuck::cast_slice(&parts.weights).to_vec()));
     sections.push((SectionId::Tables, bytemuck::cast_slice(&parts.tables).to_vec()));
     sections.push((SectionId::Shifts, parts.shifts.clone()));
@@ -155,6 +160,7 @@ fn plan_bytes(plan: &PlanParts) -> Result<Vec<u8>, BundleError> {
         accuracy_ppm: plan.accuracy_ppm,
         float_accuracy_ppm: plan.float_accuracy_ppm,
         output_quant: plan.output_quant,
+        fast_bytes: plan.fast_bytes,
     };
     postcard_bytes(&record, SectionId::Plans)
 }

@@ -15,8 +15,8 @@
 use core::fmt;
 use core::ops::Range;
 
-use super::{ExecError, NoObserver, Top, check_alignment, check_in_place, input_of, run_steps, top};
-use crate::bundle::{Bundle, Route};
+use super::{ExecError, NoObserver, Regions, Top, check_alignment, check_in_place, input_of, run_steps, top};
+use crate::bundle::{Bundle, Footprint, Route};
 use crate::kernels::Isa;
 
 /// Why two plans cannot be cascaded.
@@ -147,6 +147,11 @@ impl<'b> Cascade<'b> {
         self.arena_bytes
     }
 
+    /// The memory it takes: always in one piece.
+    pub(crate) const fn footprint(&self) -> Footprint {
+        Footprint { arena_bytes: self.arena_bytes, fast_bytes: 0 }
+    }
+
     /// Multiply-accumulates of the shared blocks: what an escalation saves.
     #[must_use]
     pub fn shared_macs(&self, bundle: &Bundle<'b>) -> u64 {
@@ -196,7 +201,7 @@ impl<'a, 'b> CascadeExecutor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Changed`] if the bundle was modified after it was checked.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
-        input_of(self.bundle, &self.cascade.cheap.route, self.arena)
+        input_of(self.bundle, &self.cascade.cheap.route, Regions::whole(self.arena))
     }
 
     /// Runs the cheap plan and, if its lead is below `least_lead`, the rest of the costly one.
@@ -240,9 +245,9 @@ fn start(
 ) -> Result<(Top, Range<usize>), ExecError> {
     let steps = bundle.steps_on(&cascade.cheap.route);
     let rest = steps.clone().skip_to(cascade.shared_blocks).ok_or(ExecError::Changed)?;
-    run_steps(isa, bundle, steps.stop_at(cascade.shared_blocks), arena, &mut NoObserver)?;
+    run_steps(isa, bundle, steps.stop_at(cascade.shared_blocks), &mut Regions::whole(arena), &mut NoObserver)?;
     move_value(arena, &cascade.cheap.value, &cascade.kept)?;
-    let output = run_steps(isa, bundle, rest, arena, &mut NoObserver)?;
+    let output = run_steps(isa, bundle, rest, &mut Regions::whole(arena), &mut NoObserver)?;
     let logits = arena.get(output.clone()).ok_or(ExecError::Changed)?;
     let sure = top(bytemuck::cast_slice(logits)).ok_or(ExecError::Changed)?;
     Ok((sure, output))
@@ -252,7 +257,7 @@ fn start(
 fn escalate(isa: Isa, bundle: &Bundle<'_>, cascade: &Cascade<'_>, arena: &mut [u8]) -> Result<Range<usize>, ExecError> {
     move_value(arena, &cascade.kept, &cascade.costly.value)?;
     let steps = bundle.steps_on(&cascade.costly.route).skip_to(cascade.shared_blocks).ok_or(ExecError::Changed)?;
-    run_steps(isa, bundle, steps, arena, &mut NoObserver)
+    run_steps(isa, bundle, steps, &mut Regions::whole(arena), &mut NoObserver)
 }
 
 /// Copies `from` to the start of `to`; both may overlap.

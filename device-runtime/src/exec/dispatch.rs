@@ -1,7 +1,6 @@
 //! From a placed step to its kernel call.
 
-use core::ops::Range;
-
+use super::regions::Regions;
 use crate::bundle::operators::built;
 use crate::bundle::{Bundle, Op, PlacedStep};
 use crate::kernels::{
@@ -74,18 +73,18 @@ pub(super) const fn weights_per_channel(op: &Op, geometry: &Conv2d) -> usize {
 
 /// Runs steps.
 pub(crate) trait StepRunner {
-    /// Runs one step in `arena`, which holds its inputs.
+    /// Runs one step in `memory`, which holds its inputs.
     ///
     /// # Errors
     /// As [`run_step`].
-    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError>;
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, memory: &mut Regions<'_>) -> Result<(), ShapeError>;
 }
 
 /// With constants where they lie in the bundle.
 impl StepRunner for Isa {
     #[inline(always)]
-    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
-        run_step(*self, bundle, placed, arena)
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, memory: &mut Regions<'_>) -> Result<(), ShapeError> {
+        run_in(*self, bundle, placed, memory)
     }
 }
 
@@ -94,116 +93,77 @@ impl StepRunner for Isa {
 /// # Errors
 /// [`ShapeError`] if the step does not fit the bundle or the arena; impossible for steps of a checked bundle.
 pub fn run_step(isa: Isa, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
+    run_in(isa, bundle, placed, &mut Regions::whole(arena))
+}
+
+/// [`run_step`] in memory that may be divided.
+pub(super) fn run_in(
+    isa: Isa,
+    bundle: &Bundle<'_>,
+    placed: &PlacedStep,
+    memory: &mut Regions<'_>,
+) -> Result<(), ShapeError> {
     match &Constants::in_place(bundle, &placed.step.op) {
-        Ok(constants) => run_with(isa, placed, constants, arena),
+        Ok(constants) => run_with(isa, placed, constants, memory),
         Err(error) => Err(*error),
     }
 }
 
-/// [`run_step`] with the step's constants given. Without feature `variants` the fastest kernels of the target run, whatever
+/// [`run_in`] with the step's constants given. Without feature `variants` the fastest kernels of the target run, whatever
 /// `isa` says, and no others are linked.
 pub(super) fn run_with(
     isa: Isa,
     placed: &PlacedStep,
     constants: &Constants<'_>,
-    arena: &mut [u8],
+    memory: &mut Regions<'_>,
 ) -> Result<(), ShapeError> {
     let isa = if cfg!(feature = "variants") { isa } else { Isa::best() };
-    let arena: &mut [i8] = bytemuck::cast_slice_mut(arena);
-    let PlacedStep { inputs: [first, second], output, scratch, .. } = placed;
-    match (&placed.step.op, constants) {
+    let PlacedStep { inputs: [first, second], output, scratch, step, .. } = placed;
+    let is_in_place = output == first;
+    let other = if let Op::Add { .. } = step.op { second } else { scratch };
+    // In one place for all operators, which keeps the code small. A result that overwrites the input has no part of its own.
+    let [input, other, output] = memory.three([first, other, if is_in_place { &(0..0) } else { output }])?;
+    match (&step.op, constants) {
         (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::CONV2D => {
-            let [input, scratch, output] = three(arena, [first, scratch, output])?;
-            let scratch = bytemuck::cast_slice_mut(scratch);
+            let scratch = bytemuck::cast_slice_mut(other);
             conv2d_s8(isa, geometry, requant, residual.as_ref(), input, weights, scratch, output)
         }
         (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::DEPTHWISE => {
-            let [input, output] = two(arena, [first, output])?;
             depthwise_s8(isa, geometry, requant, residual.as_ref(), input, weights, output)
         }
-        (Op::Add { add, .. }, _) if built::ADD && output == first => {
-            let [both, b] = two(arena, [first, second])?;
-            add_in_place_s8(isa, add, both, b)
-        }
-        (Op::Add { add, .. }, _) if built::ADD => {
-            let [a, b, output] = three(arena, [first, second, output])?;
-            add_s8(isa, add, a, b, output)
-        }
-        (Op::MaxPool(geometry), _) if built::MAXPOOL => {
-            let [input, output] = two(arena, [first, output])?;
-            max_pool_s8(isa, geometry, input, output)
-        }
+        (Op::Add { add, .. }, _) if built::ADD && is_in_place => add_in_place_s8(isa, add, input, other),
+        (Op::Add { add, .. }, _) if built::ADD => add_s8(isa, add, input, other, output),
+        (Op::MaxPool(geometry), _) if built::MAXPOOL => max_pool_s8(isa, geometry, input, output),
         (Op::AvgPool { geometry, input_zero_point, multiplier, shift, landing }, _) if built::AVGPOOL => {
-            let [input, output] = two(arena, [first, output])?;
             avg_pool_s8(isa, geometry, *input_zero_point, *multiplier, *shift, *landing, input, output)
         }
-        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT && output == first => {
-            lut_in_place_s8(table, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?)
-        }
-        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT => {
-            let [input, output] = two(arena, [first, output])?;
-            lut_s8(table, input, output)
-        }
+        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT && is_in_place => lut_in_place_s8(table, input),
+        (Op::Lut { .. }, Constants::Lut(table)) if built::LUT => lut_s8(table, input, output),
         (Op::Softmax { shape, .. }, Constants::Exponentials(table)) if built::SOFTMAX => {
-            let [input, output] = two(arena, [first, output])?;
             softmax_s8(*shape, table, input, output)
         }
-        (Op::Transpose { input: shape, perm }, _) if built::TRANSPOSE => {
-            let [input, output] = two(arena, [first, output])?;
-            transpose_s8(*shape, *perm, input, output)
-        }
+        (Op::Transpose { input: shape, perm }, _) if built::TRANSPOSE => transpose_s8(*shape, *perm, input, output),
         (Op::LayerNorm { shape, epsilon, shift, landing, .. }, Constants::Norm(table)) if built::LAYERNORM => {
-            let [input, output] = two(arena, [first, output])?;
             let (gain, offset) = table.split_at_checked(usize::from(shape.c)).ok_or(ShapeError::Table)?;
             let norm = LayerNorm { gain, offset, epsilon: *epsilon, shift: *shift, landing: *landing };
             layer_norm_s8(*shape, &norm, input, output)
         }
         (Op::Attention(attention), _) if built::ATTENTION => {
-            let [input, scratch, output] = three(arena, [first, scratch, output])?;
-            attention_s8(isa, attention, input, bytemuck::cast_slice_mut(scratch), output)
+            attention_s8(isa, attention, input, bytemuck::cast_slice_mut(other), output)
         }
-        (Op::AddConstant { add, .. }, Constants::Values(values)) if built::ADDCONSTANT && output == first => {
-            add_in_place_s8(isa, add, arena.get_mut(output.clone()).ok_or(ShapeError::Output)?, values)
+        (Op::AddConstant { add, .. }, Constants::Values(values)) if built::ADDCONSTANT && is_in_place => {
+            add_in_place_s8(isa, add, input, values)
         }
         (Op::AddConstant { add, .. }, Constants::Values(values)) if built::ADDCONSTANT => {
-            let [input, output] = two(arena, [first, output])?;
             add_s8(isa, add, input, values, output)
         }
         (Op::Concat { input: shape, before, .. }, Constants::Values(values)) if built::CONCAT => {
-            let [input, output] = two(arena, [first, output])?;
             concat_s8(usize::from(*before) * usize::from(shape.c), values, input, output)
         }
         (Op::Slice { input: shape, first: start, output: part }, _) if built::SLICE => {
-            let [input, output] = two(arena, [first, output])?;
             slice_s8(*shape, *start, *part, input, output)
         }
         // A checked bundle holds neither operators that are not built in, nor steps without their constants.
         _ => Err(ShapeError::Table),
-    }
-}
-
-type Part<'a> = &'a mut [i8];
-
-/// Two parts of the arena.
-///
-/// # Errors
-/// [`ShapeError::Output`] if they overlap, or one is not within the arena.
-#[inline(never)]
-pub(super) fn two<'a>(arena: Part<'a>, [a, b]: [&Range<usize>; 2]) -> Result<[Part<'a>; 2], ShapeError> {
-    match arena.get_disjoint_mut([a.clone(), b.clone()]) {
-        Ok([a, b]) => Ok([a, b]),
-        Err(_) => Err(ShapeError::Output),
-    }
-}
-
-/// Three parts of the arena.
-///
-/// # Errors
-/// As [`two`].
-#[inline(never)]
-pub(super) fn three<'a>(arena: Part<'a>, [a, b, c]: [&Range<usize>; 3]) -> Result<[Part<'a>; 3], ShapeError> {
-    match arena.get_disjoint_mut([a.clone(), b.clone(), c.clone()]) {
-        Ok([a, b, c]) => Ok([a, b, c]),
-        Err(_) => Err(ShapeError::Output),
     }
 }

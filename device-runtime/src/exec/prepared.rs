@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::dispatch::{Constants, StepRunner, run_step, two};
+use super::Regions;
+use super::dispatch::{Constants, StepRunner, run_in};
 use super::{ExecError, Executor};
 use crate::bundle::{Bundle, Op, PlacedStep};
 use crate::kernels::{Filters, Isa, PackedConv, Panels, ShapeError};
@@ -158,10 +159,10 @@ impl Store {
 }
 
 impl StepRunner for &mut Store {
-    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, arena: &mut [u8]) -> Result<(), ShapeError> {
+    fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, memory: &mut Regions<'_>) -> Result<(), ShapeError> {
         let isa = self.isa;
-        let Some((packed, image)) = self.packed(placed.index) else { return run_step(isa, bundle, placed, arena) };
-        let [input, output] = two(bytemuck::cast_slice_mut(arena), [&placed.inputs[0], &placed.output])?;
+        let Some((packed, image)) = self.packed(placed.index) else { return run_in(isa, bundle, placed, memory) };
+        let [input, _, output] = memory.three([&placed.inputs[0], &(0..0), &placed.output])?;
         packed.run(input, image, output)
     }
 }

@@ -14,7 +14,7 @@ mod pieces;
 use core::fmt;
 
 use super::dispatch::run_with;
-use super::{ARENA_ALIGN, ExecError, NoObserver, Observer, StepReport, check_alignment, find_plan, input_of};
+use super::{ARENA_ALIGN, ExecError, NoObserver, Observer, Regions, StepReport, check_alignment, input_of};
 use crate::bundle::{Bundle, Plan, Route, StreamedBundle};
 use crate::kernels::{Isa, ShapeError};
 use crate::storage::{Source, StorageError};
@@ -174,7 +174,7 @@ impl<'a, 'b, S: Source> StreamExecutor<'a, 'b, S> {
     /// # Errors
     /// [`ExecError::Changed`] if the records were modified after they were checked.
     pub fn input(&mut self) -> Result<&mut [i8], StreamError> {
-        Ok(input_of(self.bundle.bundle(), &Route::from(&self.plan), self.memory.arena)?)
+        Ok(input_of(self.bundle.bundle(), &Route::from(&self.plan), Regions::whole(self.memory.arena))?)
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
@@ -192,7 +192,7 @@ impl<'a, 'b, S: Source> StreamExecutor<'a, 'b, S> {
     /// # Errors
     /// As [`StreamExecutor::run`].
     pub fn run_observed(&mut self, observer: &mut impl Observer) -> Result<&[i8], StreamError> {
-        let mut run = Run { isa: self.isa, arena: self.memory.arena, observer, last: 0..0, steps: 0 };
+        let mut run = Run { isa: self.isa, memory: Regions::whole(self.memory.arena), observer, last: 0..0, steps: 0 };
         if S::OVERLAPS {
             run.with_halves(self.bundle, &mut self.source, &self.plan, self.memory.window)?;
         } else {
@@ -209,7 +209,7 @@ impl<'a, 'b, S: Source> StreamExecutor<'a, 'b, S> {
 /// A run in progress.
 struct Run<'r, O> {
     isa: Isa,
-    arena: &'r mut [u8],
+    memory: Regions<'r>,
     observer: &'r mut O,
     /// Where the output of the last step that ended lies.
     last: core::ops::Range<usize>,
@@ -274,14 +274,14 @@ impl<O: Observer> Run<'_, O> {
         }
         let Loaded { constants, staging } = loaded(piece, window)?;
         let done = if piece.is_whole() {
-            run_with(self.isa, placed, &constants, self.arena)
+            run_with(self.isa, placed, &constants, &mut self.memory)
         } else {
-            part::run_part(self.isa, piece, &constants, staging, self.arena)
+            part::run_part(self.isa, piece, &constants, staging, &mut self.memory)
         };
         done.map_err(|error: ShapeError| ExecError::Kernel { step: placed.index, error })?;
         if piece.is_last() {
-            let output = self.arena.get(placed.output.clone()).ok_or(ExecError::Changed)?;
-            self.observer.after(StepReport { ordinal: self.steps, placed, output: bytemuck::cast_slice(output) });
+            let output = self.memory.get(&placed.output).ok_or(ExecError::Changed)?;
+            self.observer.after(StepReport { ordinal: self.steps, placed, output });
             self.steps = self.steps.saturating_add(1);
             self.last = placed.output.clone();
         }
@@ -294,7 +294,12 @@ fn check_memory<'b, S: Source>(
     plan: u16,
     memory: &StreamMemory<'_>,
 ) -> Result<Plan<'b>, StreamError> {
-    let record = find_plan(bundle, plan, memory.arena)?;
+    let plans = bundle.plan_count();
+    let record = bundle.plan(plan).ok_or(ExecError::NoSuchPlan { plan, plans })?;
+    let have_bytes = u32::try_from(memory.arena.len()).unwrap_or(u32::MAX);
+    if have_bytes < record.arena_bytes {
+        return Err(ExecError::ArenaTooSmall { need_bytes: record.arena_bytes, have_bytes }.into());
+    }
     let need_bytes = pieces::needs(bundle, &record, S::OVERLAPS).least_window_bytes;
     let have_bytes = u32::try_from(memory.window.len()).unwrap_or(u32::MAX);
     if have_bytes < need_bytes {

@@ -16,9 +16,10 @@ use std::vec::Vec;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-use super::dispatch::{Constants, run_with, two};
+use super::dispatch::{Constants, run_with};
 use super::prepared::Store;
-use super::{ExecError, NoObserver, Observer, StepReport, check_in_place, input_of};
+use super::regions::two;
+use super::{ExecError, NoObserver, Observer, Regions, StepReport, check_in_place, input_of};
 use crate::bundle::{AlignedBytes, Bundle, PlacedStep, Plan, Route};
 use crate::kernels::{Drawn, Isa, ShapeError};
 use piece::Piece;
@@ -166,7 +167,7 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
     /// # Errors
     /// [`ExecError::Changed`] if the bundle was modified after it was checked.
     pub fn input(&mut self) -> Result<&mut [i8], ExecError> {
-        input_of(self.bundle, &self.route, self.arena.as_mut_slice())
+        input_of(self.bundle, &self.route, Regions::whole(self.arena.as_mut_slice()))
     }
 
     /// Runs the plan; returns the int8 output, quantized as [`Plan::output_quant`] says.
@@ -224,7 +225,7 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
             }
         }
         if parts < 2 {
-            return run_with(self.isa, placed, &constants, arena);
+            return run_with(self.isa, placed, &constants, &mut Regions::whole(arena));
         }
         let (piece, scratch) = Piece::of(placed, constants, bytemuck::cast_slice_mut(arena))?;
         let parts = parts.min(piece.most_parts());

@@ -57,9 +57,10 @@ pub(super) fn survey(bundle: &Bundle<'_>, limits: Limits, predict: impl Predict)
 
 impl BootReport {
     pub(super) fn new(bundle: &Bundle<'_>, limits: Limits, rung: Rung, verdicts: Verdicts) -> Self {
-        let Rung { plan, arena_bytes, accuracy_ppm, latency_us } = rung;
+        let Rung { plan, footprint, accuracy_ppm, latency_us } = rung;
         let latency_us = (latency_us > 0).then_some(u64::from(latency_us));
-        let choice = Choice { plan, arena_bytes, accuracy_ppm, latency_us };
+        let in_fast_bytes = footprint.in_fast(limits.fast_bytes);
+        let choice = Choice { plan, arena_bytes: footprint.arena_bytes, in_fast_bytes, accuracy_ppm, latency_us };
         info!("boot: {} of {} plans, {} bytes usable", choice, bundle.plan_count(), limits.ram_bytes);
         let report = Self { choice, verdicts };
         report.log();

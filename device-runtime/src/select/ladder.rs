@@ -3,7 +3,7 @@
 use heapless::Vec;
 
 use super::Predict;
-use crate::bundle::{Bundle, Plan};
+use crate::bundle::{Bundle, Footprint, Plan};
 
 /// Most rungs a ladder has.
 pub const MAX_RUNGS: usize = 24;
@@ -14,8 +14,8 @@ pub const MAX_RUNGS: usize = 24;
 pub struct Rung {
     /// Index of the plan.
     pub plan: u16,
-    /// Bytes of arena it needs.
-    pub arena_bytes: u32,
+    /// The memory it needs.
+    pub footprint: Footprint,
     /// Its accuracy, parts per million.
     pub accuracy_ppm: u32,
     /// Predicted time of one inference, saturating; 0 where nothing is known about the board.
@@ -27,7 +27,7 @@ impl Rung {
     fn replaces(&self, other: &Self) -> bool {
         self.accuracy_ppm >= other.accuracy_ppm
             && self.latency_us <= other.latency_us
-            && self.arena_bytes <= other.arena_bytes
+            && self.footprint.fits_where(other.footprint)
     }
 }
 
@@ -59,7 +59,7 @@ impl Ladder {
             see(&plan, predicted_us);
             ladder.add(Rung {
                 plan: index,
-                arena_bytes: plan.arena_bytes,
+                footprint: plan.footprint(),
                 accuracy_ppm: plan.accuracy_ppm,
                 latency_us: u32::try_from(predicted_us.unwrap_or(0)).unwrap_or(u32::MAX),
             });
@@ -96,9 +96,10 @@ impl Ladder {
     /// Drops the rung whose loss costs least accuracy.
     fn drop_least_gain(&mut self) {
         let fastest = self.rungs.iter().map(|r| r.latency_us).min();
-        let smallest = self.rungs.iter().map(|r| r.arena_bytes).min();
+        let smallest = self.rungs.iter().map(|r| r.footprint.arena_bytes).min();
         let gains = self.rungs.iter().zip(self.rungs.iter().skip(1)).enumerate();
-        let droppable = gains.filter(|(_, (_, r))| Some(r.latency_us) != fastest && Some(r.arena_bytes) != smallest);
+        let droppable =
+            gains.filter(|(_, (_, r))| Some(r.latency_us) != fastest && Some(r.footprint.arena_bytes) != smallest);
         let inner = droppable.filter(|(below, _)| below + 2 < self.rungs.len());
         let least = inner.min_by_key(|(_, (below, rung))| rung.accuracy_ppm - below.accuracy_ppm);
         let at = least.map_or(self.rungs.len() / 2, |(below, _)| below + 1);
@@ -110,10 +111,17 @@ impl Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::Limits;
     use proptest::prelude::*;
 
     fn rung(plan: u16, accuracy_ppm: u32, latency_us: u32, arena_bytes: u32) -> Rung {
-        Rung { plan, arena_bytes, accuracy_ppm, latency_us }
+        Rung { plan, footprint: Footprint { arena_bytes, fast_bytes: 0 }, accuracy_ppm, latency_us }
+    }
+
+    /// `rung` with a part of its arena laid out for a fast memory.
+    fn divided(rung: Rung, fast_bytes: u32) -> Rung {
+        let fast_bytes = fast_bytes.min(rung.footprint.arena_bytes);
+        Rung { footprint: Footprint { fast_bytes, ..rung.footprint }, ..rung }
     }
 
     #[test]
@@ -126,17 +134,18 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fits under any pair of limits, the ladder offers something as accurate, as long as it is not full.
+        /// Whatever fits under any limits, the ladder offers something as accurate, as long as it is not full.
         #[test]
         fn the_ladder_loses_no_accuracy(
-            plans in prop::collection::vec((0u32..100, 1u32..100, 1u32..100), 1..MAX_RUNGS),
-            limits in (0u32..110, 0u32..110)
+            plans in prop::collection::vec((0u32..100, 1u32..100, 1u32..100, 0u32..100), 1..MAX_RUNGS),
+            limits in (0u32..110, 0u32..110, 0u32..110)
         ) {
             let mut ladder = Ladder::default();
-            let rungs = || (0..).zip(&plans).map(|(i, &(a, l, m))| rung(i, a, l, m));
+            let rungs = || (0..).zip(&plans).map(|(i, &(a, l, m, f))| divided(rung(i, a, l, m), f));
+            let memory = Limits { ram_bytes: limits.1, fast_bytes: limits.2, ..Limits::NONE };
             rungs().for_each(|r| ladder.add(r));
             let best = |r: &mut dyn Iterator<Item = Rung>| {
-                r.filter(|r| r.latency_us <= limits.0 && r.arena_bytes <= limits.1).map(|r| r.accuracy_ppm).max()
+                r.filter(|r| r.latency_us <= limits.0 && memory.hold(r.footprint)).map(|r| r.accuracy_ppm).max()
             };
             prop_assert_eq!(best(&mut ladder.rungs().iter().copied()), best(&mut rungs()));
             prop_assert!(ladder.rungs().is_sorted_by_key(|r| r.accuracy_ppm));
@@ -149,7 +158,7 @@ mod tests {
             (0..).zip(&plans).for_each(|(i, &(a, m))| ladder.add(rung(i, a, 1000 + a, m)));
             let least = |key: &dyn Fn(&Rung) -> u32| ladder.rungs().iter().map(key).min();
             prop_assert_eq!(least(&|r| r.latency_us), plans.iter().map(|p| 1000 + p.0).min());
-            prop_assert_eq!(least(&|r| r.arena_bytes), plans.iter().map(|p| p.1).min());
+            prop_assert_eq!(least(&|r| r.footprint.arena_bytes), plans.iter().map(|p| p.1).min());
             prop_assert_eq!(ladder.rungs().last().map(|r| r.accuracy_ppm), plans.iter().map(|p| p.0).max());
         }
     }

@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::board::{Clock, ClockError, check_clock, ticks_to_us};
 use crate::bundle::Bundle;
-use crate::exec::{ExecError, Executor};
+use crate::exec::{Arena, ExecError, Executor};
+use crate::kernels::Isa;
 
 /// How fast a board works through [`Plan::cost`](crate::bundle::Plan::cost).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +57,18 @@ const MOST_RUNS: u32 = 1024;
 /// # Errors
 /// [`ProbeError`] if the clock does not run or no plan fits the arena.
 pub fn probe(bundle: &Bundle<'_>, arena: &mut [u8], clock: &mut impl Clock) -> Result<Speed, ProbeError> {
+    probe_in(bundle, arena.into(), clock)
+}
+
+/// As [`probe`], in an arena that may lie in two memories.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_in(bundle: &Bundle<'_>, arena: Arena<'_>, clock: &mut impl Clock) -> Result<Speed, ProbeError> {
     check_clock(clock).map_err(ProbeError::Clock)?;
-    let fits = |index: &u16| bundle.plan(*index).is_some_and(|p| p.arena_bytes as usize <= arena.len());
+    let fits = |index: &u16| bundle.route(*index).is_some_and(|route| arena.check_size(route.footprint()).is_ok());
     let plan = (0..bundle.plan_count()).find(fits).unwrap_or(0);
-    let mut executor = Executor::new(bundle, plan, arena).map_err(ProbeError::Exec)?;
+    let mut executor = Executor::with_arena(bundle, plan, arena, Isa::best()).map_err(ProbeError::Exec)?;
     time(&mut executor, clock)
 }
 

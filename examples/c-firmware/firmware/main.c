@@ -15,8 +15,11 @@ ASSERT_AT_COMPILE_TIME(handle_has_the_size_that_the_library_was_built_for,
 ASSERT_AT_COMPILE_TIME(status_is_32_bits, sizeof(StkStatus) == sizeof(uint32_t));
 
 #define ARENA_BYTES (96u * 1024u)
+/* On a board with tightly coupled memory this would lie there. */
+#define FAST_BYTES (2u * 1024u)
 
 static uint8_t arena[ARENA_BYTES] __attribute__((aligned(STK_ALIGNMENT)));
+static uint8_t fast[FAST_BYTES] __attribute__((aligned(STK_ALIGNMENT)));
 static StkBundle bundle;
 static StkSession session;
 static StkInfo info;
@@ -76,7 +79,7 @@ static int report_open(void) {
 
 static int choose(void) {
     const StkClock clock = {board_now, NULL, BOARD_CLOCK_HZ};
-    StkLimits limits = {0, 0, ARENA_BYTES, 10};
+    StkLimits limits = {0, 0, ARENA_BYTES, 10, 0};
     StkChoice choice;
     StkDetail detail;
     StkStatus status = stk_probe(&bundle, arena, sizeof arena, &clock, &limits.cost_per_second);
@@ -178,7 +181,7 @@ static int print_logits(uint16_t plan) {
 /* Wrong use is refused and changes nothing. */
 static int misuse(void) {
     StkBundle closed = {{0}};
-    StkSession idle = {NULL, NULL, 0, 0};
+    StkSession idle = {NULL, NULL, 0, NULL, 0, 0};
     StkInfo ignored;
     StkDetail detail;
     int8_t *input;
@@ -203,6 +206,8 @@ static int misuse(void) {
         {stk_start(&idle, &bundle, 0, arena + 1, sizeof arena - 1, NULL), STK_STATUS_MISALIGNED},
         {stk_start(&idle, &bundle, 0, arena, 16, &detail), STK_STATUS_OUT_OF_MEMORY},
         {stk_start(&idle, &bundle, 0, NULL, 16, NULL), STK_STATUS_NULL_POINTER},
+        {stk_start_divided(&idle, &bundle, 0, NULL, 16, arena, sizeof arena, NULL), STK_STATUS_NULL_POINTER},
+        {stk_start_divided(&idle, &bundle, 0, fast + 1, 16, arena, sizeof arena, NULL), STK_STATUS_MISALIGNED},
         {stk_input(&idle, &input, NULL), STK_STATUS_NOT_OPEN},
         {stk_run(&idle, &output, NULL, NULL), STK_STATUS_NOT_OPEN},
         {stk_switch(&session, 9999, NULL), STK_STATUS_NO_SUCH_PLAN},
@@ -238,6 +243,17 @@ int main(void) {
     }
     for (uint16_t plan = 0; plan < info.plan_count; plan++) {
         if (verify(plan) != 0 || print_logits(plan) != 0) {
+            return 1;
+        }
+    }
+    status = stk_start_divided(&session, &bundle, 0, fast, sizeof fast, arena, sizeof arena, &detail);
+    if (status != STK_STATUS_OK) {
+        failed("start in two memories", status, &detail);
+        return 1;
+    }
+    text("in two memories:\n");
+    for (uint16_t plan = 0; plan < info.plan_count; plan++) {
+        if (verify(plan) != 0) {
             return 1;
         }
     }

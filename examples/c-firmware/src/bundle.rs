@@ -146,6 +146,8 @@ pub struct StkPlan {
     pub cost: u64,
     /// Bytes of arena it needs.
     pub arena_bytes: u32,
+    /// How many of its first bytes were laid out for a fast memory; 0 where the layout knows of none.
+    pub fast_bytes: u32,
     /// Share of right answers on the evaluation set in parts per million; 0 if unknown.
     pub accuracy_ppm: u32,
     /// `real = output_scale * (q - output_zero_point)`.
@@ -168,6 +170,7 @@ pub unsafe extern "C" fn stk_plan(handle: *const StkBundle, plan: u16, info: *mu
             macs: record.macs,
             cost: record.cost,
             arena_bytes: record.arena_bytes,
+            fast_bytes: record.fast_bytes,
             accuracy_ppm: record.accuracy_ppm,
             output_scale: record.output_quant.scale,
             output_zero_point: record.output_quant.zero_point,

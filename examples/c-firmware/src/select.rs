@@ -16,10 +16,12 @@ pub struct StkLimits {
     pub deadline_us: u64,
     /// The board's speed from `stk_probe`; 0 for unknown, which only serves without a deadline.
     pub cost_per_second: u64,
-    /// Bytes of arena available.
+    /// Bytes of arena available, of the main memory where there are two.
     pub ram_bytes: u32,
     /// Reserve kept below the deadline, in percent of it; 10 is a good value.
     pub margin_percent: u8,
+    /// Bytes of arena available in a faster memory beside the main one; 0 where there is none.
+    pub fast_bytes: u32,
 }
 
 /// The plan chosen.
@@ -29,6 +31,8 @@ pub struct StkChoice {
     pub latency_us: u64,
     /// Bytes of arena it needs.
     pub arena_bytes: u32,
+    /// How many of them lie in the fast memory.
+    pub in_fast_bytes: u32,
     /// Its accuracy in parts per million.
     pub accuracy_ppm: u32,
     /// Index of the plan.
@@ -61,13 +65,15 @@ pub unsafe extern "C" fn stk_select(
         // SAFETY: what the caller promises.
         let (bundle, limits) = unsafe { (opened(handle)?, get(limits)?) };
         let deadline_us = (limits.deadline_us > 0).then_some(limits.deadline_us);
-        let wanted = Limits { ram_bytes: limits.ram_bytes, deadline_us, margin_percent: limits.margin_percent };
+        let StkLimits { ram_bytes, fast_bytes, margin_percent, .. } = *limits;
+        let wanted = Limits { ram_bytes, fast_bytes, deadline_us, margin_percent };
         let cost_per_second = limits.cost_per_second;
         let speed = (cost_per_second > 0).then_some(Speed { cost_per_second });
         let found = select(bundle, wanted, speed)?;
         let found = StkChoice {
             latency_us: found.latency_us.unwrap_or(0),
             arena_bytes: found.arena_bytes,
+            in_fast_bytes: found.in_fast_bytes,
             accuracy_ppm: found.accuracy_ppm,
             plan: found.plan,
         };

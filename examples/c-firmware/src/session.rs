@@ -1,6 +1,7 @@
 //! Running plans.
 
-use stitchkit_runtime::exec::{ExecError, Executor};
+use stitchkit_runtime::exec::{Arena, ExecError, Executor};
+use stitchkit_runtime::kernels::Isa;
 
 use crate::bundle::{StkBundle, opened};
 use crate::memory::{get, put, values_mut};
@@ -13,6 +14,8 @@ pub struct StkSession {
     bundle: *const StkBundle,
     arena: *mut u8,
     arena_bytes: usize,
+    fast: *mut u8,
+    fast_bytes: usize,
     plan: u16,
 }
 
@@ -26,8 +29,13 @@ impl StkSession {
             return Err(StkStatus::NotOpen.into());
         }
         // SAFETY: by contract.
-        let (bundle, arena) = unsafe { (opened(self.bundle)?, values_mut(self.arena, self.arena_bytes)?) };
-        Ok(Executor::new(bundle, self.plan, arena)?)
+        let (bundle, main) = unsafe { (opened(self.bundle)?, values_mut(self.arena, self.arena_bytes)?) };
+        let fast = match self.fast_bytes {
+            0 => &mut [],
+            // SAFETY: by contract.
+            len => unsafe { values_mut(self.fast, len)? },
+        };
+        Ok(Executor::with_arena(bundle, self.plan, Arena { fast, main }, Isa::best())?)
     }
 }
 
@@ -45,8 +53,29 @@ pub unsafe extern "C" fn stk_start(
     arena_bytes: usize,
     detail: *mut StkDetail,
 ) -> StkStatus {
+    // SAFETY: what the caller promises.
+    unsafe { stk_start_divided(session, handle, plan, core::ptr::null_mut(), 0, arena, arena_bytes, detail) }
+}
+
+/// As `stk_start`, on a board with `fast_bytes` bytes of a faster memory at `fast`. A plan that fits there lies there; one that was laid out
+/// for a fast memory of at most this size lies in both, `StkPlan.fast_bytes` of it in the fast one; any other lies in `arena`.
+///
+/// # Safety
+/// As `stk_start`; `fast` leads to `fast_bytes` initialised bytes, under the same conditions as the arena, and may be null if there are 0.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments)]
+pub unsafe extern "C" fn stk_start_divided(
+    session: *mut StkSession,
+    handle: *const StkBundle,
+    plan: u16,
+    fast: *mut u8,
+    fast_bytes: usize,
+    arena: *mut u8,
+    arena_bytes: usize,
+    detail: *mut StkDetail,
+) -> StkStatus {
     let start = || {
-        let started = StkSession { bundle: handle, arena, arena_bytes, plan };
+        let started = StkSession { bundle: handle, arena, arena_bytes, fast, fast_bytes, plan };
         // SAFETY: what the caller promises.
         unsafe {
             opened(handle)?;

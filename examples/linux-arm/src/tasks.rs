@@ -42,6 +42,7 @@ fn limits(args: &Args) -> Limits {
         ram_bytes: args.memory_bytes.unwrap_or_else(detected),
         deadline_us: args.latency_us,
         margin_percent: args.margin_percent,
+        ..Limits::NONE
     }
 }
 

@@ -8,6 +8,8 @@
 //! The stack grows down into the margin. It is painted at start; [`StackMargin::used_bytes`] tells how deep it was
 //! overwritten, and a stack deeper than the margin is reported rather than left to corrupt the arena unseen. What the stack
 //! never reached, less a reserve, could be given to the arena: [`Memory::free_bytes`].
+//!
+//! Some boards have a second memory that holds nothing else: [`Memory::second`].
 
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +43,8 @@ unsafe extern "C" {
 pub struct Memory {
     /// From the end of the statics to the stack margin.
     pub arena: &'static mut [u8],
+    /// All of the board's second memory; empty where there is none.
+    pub second: &'static mut [u8],
     /// The margin.
     pub stack: StackMargin,
 }
@@ -76,13 +80,23 @@ impl Memory {
         arena.fill(0);
         let stack = StackMargin { bottom };
         stack::paint(stack.unused());
-        Some(Self { arena, stack })
+        Some(Self { arena, second: second(), stack })
     }
 
     /// Bytes that an arena could have on this board; see [`StackMargin::free_bytes`].
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.stack.free_bytes(self.arena.len())
+    }
+}
+
+/// The second memory, for [`Memory::take`], which calls it once.
+fn second() -> &'static mut [u8] {
+    match crate::SECOND_RAM {
+        (_, 0) => &mut [],
+        // SAFETY: the board has this memory, the linker script places nothing in it, and the one caller makes this the only
+        // reference. Any byte pattern is a valid u8.
+        (start, len) => unsafe { slice::from_raw_parts_mut(start as *mut u8, len) },
     }
 }
 

@@ -21,6 +21,7 @@ struct Raw {
     #[serde(default)]
     description: String,
     ram_bytes: Option<i64>,
+    fast_ram_bytes: Option<i64>,
     flash_bytes: Option<i64>,
     clock_hz: Option<i64>,
     #[serde(default)]
@@ -70,11 +71,13 @@ impl Check {
             self.0.push("`clock_hz` must be at least 1".to_owned());
         }
         let ram_bytes = self.bytes("ram_bytes", raw.ram_bytes);
+        let fast_ram_bytes = raw.fast_ram_bytes.map_or(0, |bytes| self.bytes("fast_ram_bytes", Some(bytes)));
         let flash_bytes = self.bytes("flash_bytes", raw.flash_bytes);
         let model = self.model(raw.latency);
         let profile = BoardProfile { ram_bytes, flash_bytes, model };
         let limits = self.limits(raw.limits);
-        Board { name, description: raw.description, clock_hz, profile, limits, origin: self.origin(raw.origin) }
+        let (description, origin) = (raw.description, self.origin(raw.origin));
+        Board { name, description, clock_hz, profile, fast_ram_bytes, limits, origin }
     }
 
     fn unknown(&mut self, within: &str, keys: &BTreeMap<String, Value>) {
@@ -172,6 +175,13 @@ fn head(text: &mut String, board: &Board) -> std::fmt::Result {
     }
     writeln!(text, "# Free for an arena, and for a bundle.")?;
     writeln!(text, "ram_bytes = {}\nflash_bytes = {}", board.profile.ram_bytes, board.profile.flash_bytes)?;
+    if board.fast_ram_bytes > 0 {
+        writeln!(
+            text,
+            "# Free for an arena in a faster memory beside that.\nfast_ram_bytes = {}",
+            board.fast_ram_bytes
+        )?;
+    }
     if let Some(hz) = board.clock_hz {
         writeln!(text, "clock_hz = {hz}")?;
     }
@@ -228,6 +238,7 @@ mod tests {
             description: "an \"emulated\" board\nwith two lines".to_owned(),
             clock_hz: Some(168_000_000),
             profile: BoardProfile { ram_bytes: 100_000, flash_bytes: 900_000, model: LatencyModel::CORTEX_M4 },
+            fast_ram_bytes: 65_536,
             limits: BoardLimits { deadline_us: Some(30_000), ram_bytes: Some(65_536) },
             origin: Origin {
                 method: Method::CountedInstructions,
@@ -244,7 +255,7 @@ mod tests {
         let board = board();
         assert_eq!(Board::parse(&board.to_text()), Ok(board.clone()));
         let limits = BoardLimits::default();
-        let bare = Board { description: String::new(), clock_hz: None, limits, ..board };
+        let bare = Board { description: String::new(), clock_hz: None, fast_ram_bytes: 0, limits, ..board };
         assert_eq!(Board::parse(&bare.to_text()), Ok(bare));
     }
 

@@ -398,6 +398,7 @@ fn plan(sizes: &Sizes, parts: &BundleParts, input: Shape, made: Option<Made>, st
         accuracy_ppm: 0,
         float_accuracy_ppm: 0,
         output_quant: parts.input_quant,
+        fast_bytes: 0,
     }
 }
 

@@ -145,6 +145,7 @@ impl Command {
             None => Need {
                 board: format!("Cortex-M4 at {} MHz", self.clock as f64 / 1e6),
                 limits: Limits::NONE,
+                fast_ram_bytes: 0,
                 model: at_clock(self.clock)?,
                 clock_hz: Some(self.clock),
             },

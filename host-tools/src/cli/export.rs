@@ -7,9 +7,10 @@ use anyhow::anyhow;
 use serde::Serialize;
 use stitchkit::assemble::cache::{self, Cache};
 use stitchkit::compile::ExportOptions;
+use stitchkit::compile::memory::Memories;
 use stitchkit::export::{self, Export, ExportError, Fit, Keep, Outcome, Request};
 use stitchkit::family::Family;
-use stitchkit::fleet::Assignment;
+use stitchkit::fleet::{Assignment, Need};
 use stitchkit::quantize::{Method, Options};
 use stitchkit::report::results::Results;
 use stitchkit::report::table::{Align, Table, grouped, percent};
@@ -20,7 +21,7 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use super::boards::{self, BoardOption};
 use super::fleet::assignment_table;
 use super::stages::Stages;
-use super::{LimitsNotMet, Ui, output_file};
+use super::{LimitsNotMet, Ui, output_file, units};
 use stitchkit::report::data::ReportData;
 
 /// Arguments of `stitchkit export`.
@@ -51,6 +52,10 @@ pub struct Command {
     /// Reserve kept below the boards' time limits, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, requires = "boards", value_parser = clap::value_parser!(u8).range(0..=90))]
     margin: u8,
+    /// Lay the plans out for boards with a fast memory of this size beside the main one, e.g. 64KiB: what is touched most lies
+    /// there. With --board the smallest fast memory of these boards is the default. Boards without one run such plans too.
+    #[arg(long, value_name = "SIZE", alias = "fast-ram-bytes", value_parser = units::bytes)]
+    fast_memory: Option<u64>,
     /// Take stitching layers, ranges and ranking from this file, where `stitches --evaluate` or `merge --cache` kept them, if it
     /// holds those of this family; only the kept stitches are then measured.
     #[arg(long, value_name = "FILE", conflicts_with = "boards")]
@@ -112,6 +117,7 @@ impl Command {
             },
             stitch_noise: self.stitch_noise,
             noise_images: self.noise_images,
+            memories: self.memories(&boards),
         };
         let stages = Stages::new(ui);
         let watch = |stage, done, all| stages.show(stage, done, all);
@@ -138,6 +144,17 @@ impl Command {
 }
 
 impl Command {
+    /// The memories that all boards have.
+    fn memories(&self, boards: &[Need]) -> Memories {
+        let smaller = |a: Memories, b: Memories| Memories {
+            fast_bytes: a.fast_bytes.min(b.fast_bytes),
+            main_bytes: a.main_bytes.min(b.main_bytes),
+        };
+        let common = boards.iter().map(Need::memories).reduce(smaller).unwrap_or(Memories::ONE);
+        let wanted = self.fast_memory.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Memories { fast_bytes: wanted.unwrap_or(common.fast_bytes), ..common }
+    }
+
     /// What the cache knows of this family.
     fn known(&self, family: &Family, request: &Request) -> anyhow::Result<Option<Findings>> {
         let Some(path) = &self.cache else { return Ok(None) };

@@ -13,6 +13,7 @@ use stitchkit::report::table::{Align, Table, grouped, percent};
 
 use super::boards::{self, BoardOption};
 use super::bundle_file::BundleFile;
+use super::plan_choice::arena_text;
 use super::profile::Source;
 use super::{LimitsNotMet, Ui, units};
 
@@ -261,7 +262,7 @@ fn text(report: &Report) -> String {
             number(assignment.limits.deadline_us),
             pick.map_or("none".to_owned(), |p| p.plan.to_string()),
             pick.map_or("-".to_owned(), |p| percent(p.accuracy)),
-            number(pick.map(|p| p.arena_bytes.into())),
+            pick.map_or("-".to_owned(), |p| arena_text(grouped(p.arena_bytes.into()), p.in_fast_bytes)),
             number(pick.map(|p| p.predicted_us)),
             measured_us.map_or("-".to_owned(), |us| grouped(us.round() as u64)),
             error.map_or("-".to_owned(), |e| format!("{e:+.1} %")),
@@ -295,7 +296,7 @@ pub fn assignment_table(assignments: &[Assignment]) -> Table {
             assignment.board.clone(),
             pick.plan.to_string(),
             percent(pick.accuracy),
-            grouped(pick.arena_bytes.into()),
+            arena_text(grouped(pick.arena_bytes.into()), pick.in_fast_bytes),
             grouped(pick.predicted_us),
             pick.path.clone(),
         ]);

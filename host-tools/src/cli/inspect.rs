@@ -1,9 +1,11 @@
 //! `stitchkit inspect`.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use stitchkit::compile::accesses::Accesses;
 use stitchkit::report::sizes::{self, BundleBytes, PlanBytes};
 use stitchkit::report::table::{Align, Table, grouped, percent, ppm_share};
 use stitchkit_runtime::bundle::{Bundle, Plan};
@@ -48,6 +50,10 @@ struct PlanRow {
     params: u64,
     arena_bytes: u32,
     arena_lower_bound_bytes: u32,
+    /// How many of the arena's first bytes were laid out for a fast memory.
+    fast_bytes: u32,
+    /// Share of all bytes that an inference loads from and stores to its arena, that lie there.
+    fast_access_share: f64,
     weight_bytes: u64,
     own_weight_bytes: u64,
     shared_weight_bytes: u64,
@@ -71,6 +77,8 @@ struct StepRow {
     output_offset: usize,
     scratch_bytes: usize,
     in_place: bool,
+    output_in_fast: bool,
+    scratch_in_fast: bool,
 }
 
 impl Command {
@@ -106,9 +114,15 @@ fn report(bundle: &Bundle<'_>, bytes: &BundleBytes, detailed: Option<u16>) -> Re
         separate_models_bytes: bytes.separate_models_bytes,
         saved_bytes: bytes.separate_models_bytes as i64 - bundle_bytes as i64,
         blocks: bundle.block_count(),
-        runtime_features: bundle.operators().map(|name| format!("op-{name}")).collect(),
+        runtime_features: runtime_features(bundle),
         plans,
     }
+}
+
+fn runtime_features(bundle: &Bundle<'_>) -> Vec<String> {
+    let is_divided = bundle.plans().any(|plan| plan.fast_bytes > 0);
+    let operators = bundle.operators().map(|name| format!("op-{name}"));
+    operators.chain(is_divided.then(|| "two-memories".to_owned())).collect()
 }
 
 fn plan_row(bundle: &Bundle<'_>, id: u16, plan: &Plan<'_>, size: &PlanBytes, detailed: bool) -> PlanRow {
@@ -120,6 +134,8 @@ fn plan_row(bundle: &Bundle<'_>, id: u16, plan: &Plan<'_>, size: &PlanBytes, det
         params: plan.params,
         arena_bytes: plan.arena_bytes,
         arena_lower_bound_bytes: plan.arena_lower_bound_bytes,
+        fast_bytes: plan.fast_bytes,
+        fast_access_share: fast_access_share(bundle, plan),
         weight_bytes: size.weight_bytes,
         own_weight_bytes: size.own_weight_bytes,
         shared_weight_bytes: size.shared_weight_bytes,
@@ -145,9 +161,29 @@ fn step_rows(bundle: &Bundle<'_>, plan: &Plan<'_>) -> Vec<StepRow> {
             output_offset: placed.output.start,
             scratch_bytes: placed.scratch.len(),
             in_place: placed.inputs.contains(&placed.output),
+            output_in_fast: is_in_fast(plan, &placed.output),
+            scratch_in_fast: is_in_fast(plan, &placed.scratch),
         }
     });
     rows.collect()
+}
+
+fn is_in_fast(plan: &Plan<'_>, range: &Range<usize>) -> bool {
+    !range.is_empty() && range.end <= plan.fast_bytes as usize
+}
+
+/// Share of the bytes touched in the arena that lie in the part laid out for a fast memory.
+fn fast_access_share(bundle: &Bundle<'_>, plan: &Plan<'_>) -> f64 {
+    let (mut all, mut fast) = (0, 0);
+    for placed in bundle.steps_of(plan) {
+        let Accesses { inputs: [first, second], output, scratch } = Accesses::of(&placed.step.op);
+        let places = [&placed.inputs[0], &placed.inputs[1], &placed.output, &placed.scratch];
+        for (range, bytes) in places.into_iter().zip([first, second, output, scratch]) {
+            all += bytes;
+            fast += if is_in_fast(plan, range) { bytes } else { 0 };
+        }
+    }
+    fast as f64 / all.max(1) as f64
 }
 
 fn text(report: &Report) -> String {
@@ -196,6 +232,9 @@ fn text(report: &Report) -> String {
         ]);
     }
     text += &table.to_string();
+    if report.plans.iter().any(|plan| plan.fast_bytes > 0) {
+        let _ = write!(text, "\nlaid out for a fast memory beside the main one:\n{}", division_table(&report.plans));
+    }
     for plan in &report.plans {
         if let Some(steps) = &plan.step_list {
             let _ = writeln!(text, "\nsteps of plan {}:", plan.id);
@@ -203,6 +242,34 @@ fn text(report: &Report) -> String {
         }
     }
     text
+}
+
+fn division_table(plans: &[PlanRow]) -> Table {
+    let mut table = Table::new(&[
+        ("plan", Align::Right),
+        ("fast B", Align::Right),
+        ("main B", Align::Right),
+        ("accesses to fast", Align::Right),
+        ("path", Align::Left),
+    ]);
+    for plan in plans {
+        table.row([
+            plan.id.to_string(),
+            grouped(plan.fast_bytes.into()),
+            grouped(plan.arena_bytes.saturating_sub(plan.fast_bytes).into()),
+            percent(plan.fast_access_share),
+            plan.path.clone(),
+        ]);
+    }
+    table
+}
+
+/// What is special about the places of a step.
+fn remarks(step: &StepRow) -> String {
+    let known =
+        [(step.in_place, "in place"), (step.output_in_fast, "output fast"), (step.scratch_in_fast, "scratch fast")];
+    let holding: Vec<&str> = known.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text).collect();
+    holding.join(", ")
 }
 
 fn step_table(steps: &[StepRow]) -> Table {
@@ -227,7 +294,7 @@ fn step_table(steps: &[StepRow]) -> Table {
             grouped(step.macs),
             step.output_offset.to_string(),
             step.scratch_bytes.to_string(),
-            if step.in_place { "in place".to_owned() } else { String::new() },
+            remarks(step),
             step.block.clone(),
         ]);
     }

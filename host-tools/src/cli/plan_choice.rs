@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stitchkit_runtime::board::SystemClock;
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, Plan};
-use stitchkit_runtime::profile::BoardProfile;
 use stitchkit_runtime::select::{self, Choice, Limits, Predict, Speed};
 
 use stitchkit::board::Board;
 use stitchkit::infer::Backend;
+use stitchkit::report::table::grouped;
 
 use super::LimitsNotMet;
 use super::units;
@@ -21,6 +21,9 @@ pub struct LimitOptions {
     /// Arena bytes available, e.g. 64KiB; default: as much as the board of `--board` has, else no limit.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub memory: Option<u64>,
+    /// Arena bytes available in a faster memory beside that; default: those of the board of `--board`, else none.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    pub fast_memory: Option<u64>,
     /// Time one inference may take, e.g. 30ms.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub latency: Option<Duration>,
@@ -52,7 +55,7 @@ pub enum Latency {
     /// A speed, stated or measured on this machine.
     Speed(Speed),
     /// A board file.
-    Board(Box<BoardProfile>),
+    Board(Box<Board>),
 }
 
 impl Predict for Latency {
@@ -60,7 +63,7 @@ impl Predict for Latency {
         match self {
             Self::Unknown => None,
             Self::Speed(speed) => speed.plan_us(bundle, plan),
-            Self::Board(profile) => profile.plan_us(bundle, plan),
+            Self::Board(board) => board.profile.plan_us(bundle, plan),
         }
     }
 }
@@ -72,12 +75,14 @@ impl LimitOptions {
     /// A board file that cannot be used, a machine that cannot be measured.
     pub fn rule(&self, bundle: &Bundle<'_>) -> anyhow::Result<Rule> {
         let latency = self.latency(bundle)?;
-        let board_bytes = match &latency {
-            Latency::Board(profile) => profile.ram_bytes,
-            Latency::Unknown | Latency::Speed(_) => u32::MAX,
+        let (board_bytes, board_fast_bytes) = match &latency {
+            Latency::Board(board) => (board.profile.ram_bytes, board.fast_ram_bytes),
+            Latency::Unknown | Latency::Speed(_) => (u32::MAX, 0),
         };
+        let given = |bytes: Option<u64>, default| bytes.map_or(default, |b| u32::try_from(b).unwrap_or(u32::MAX));
         let limits = Limits {
-            ram_bytes: self.memory.map_or(board_bytes, |b| u32::try_from(b).unwrap_or(u32::MAX)),
+            ram_bytes: given(self.memory, board_bytes),
+            fast_bytes: given(self.fast_memory, board_fast_bytes),
             deadline_us: self.latency.map(|t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX)),
             margin_percent: self.margin,
         };
@@ -86,7 +91,7 @@ impl LimitOptions {
 
     fn latency(&self, bundle: &Bundle<'_>) -> anyhow::Result<Latency> {
         if let Some(file) = &self.board {
-            return Ok(Latency::Board(Box::new(Board::read(file)?.profile)));
+            return Ok(Latency::Board(Box::new(Board::read(file)?)));
         }
         if self.latency.is_none() {
             return Ok(Latency::Unknown);
@@ -107,6 +112,11 @@ impl LimitOptions {
         let rule = self.rule(bundle)?;
         select::select(bundle, rule.limits, rule.latency).map_err(|e| anyhow!(LimitsNotMet(e.to_string())))
     }
+}
+
+/// An arena's size with the part that is laid out for a fast memory.
+pub fn arena_text(arena_bytes: String, fast_bytes: u32) -> String {
+    if fast_bytes == 0 { arena_bytes } else { format!("{arena_bytes} ({} fast)", grouped(fast_bytes.into())) }
 }
 
 /// Largest arena of any plan.

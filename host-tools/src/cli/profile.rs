@@ -333,6 +333,7 @@ impl Command {
             description: self.description.clone(),
             clock_hz,
             profile,
+            fast_ram_bytes: 0,
             limits: BoardLimits::default(),
             origin,
         };
@@ -354,6 +355,7 @@ impl Command {
                 flash_bytes: Self::bytes(self.flash, Some(other.profile.flash_bytes)),
                 model: other.profile.model.scaled(from_hz, hz),
             },
+            fast_ram_bytes: 0,
             limits: BoardLimits::default(),
             origin: Origin {
                 method: Method::Estimated,

@@ -8,7 +8,7 @@ use stitchkit_runtime::select::{Predict, Verdict, judge};
 
 use super::Ui;
 use super::bundle_file::BundleFile;
-use super::plan_choice::{LimitOptions, Rule};
+use super::plan_choice::{LimitOptions, Rule, arena_text};
 use stitchkit::report::table::{Align, Table, percent, ppm_share};
 
 /// Arguments of `stitchkit select`.
@@ -27,6 +27,8 @@ struct Report {
     plan: Option<u16>,
     path: Option<String>,
     arena_bytes: Option<u32>,
+    /// How many of them lie in the fast memory.
+    in_fast_bytes: Option<u32>,
     accuracy: Option<f64>,
     predicted_latency_us: Option<u64>,
     reason: String,
@@ -39,6 +41,7 @@ struct Row {
     path: String,
     accuracy: f64,
     arena_bytes: u32,
+    fast_bytes: u32,
     predicted_latency_us: Option<u64>,
     verdict: &'static str,
 }
@@ -64,6 +67,7 @@ impl Command {
             plan: chosen,
             path: plan.map(|p| p.path.to_owned()),
             arena_bytes: plan.map(|p| p.arena_bytes),
+            in_fast_bytes: choice.as_ref().ok().map(|c| c.in_fast_bytes),
             accuracy: plan.map(|p| ppm_share(p.accuracy_ppm)),
             predicted_latency_us: choice.as_ref().ok().and_then(|c| c.latency_us),
             reason: match &choice {
@@ -83,6 +87,7 @@ fn row(id: u16, plan: &Plan<'_>, predicted_latency_us: Option<u64>, verdict: &'s
         path: plan.path.to_owned(),
         accuracy: ppm_share(plan.accuracy_ppm),
         arena_bytes: plan.arena_bytes,
+        fast_bytes: plan.fast_bytes,
         predicted_latency_us,
         verdict,
     }
@@ -111,7 +116,7 @@ fn text(report: &Report, bundle: &Bundle<'_>) -> String {
         table.row([
             row.id.to_string(),
             percent(row.accuracy),
-            row.arena_bytes.to_string(),
+            arena_text(row.arena_bytes.to_string(), row.fast_bytes),
             latency,
             row.verdict.to_owned(),
             row.path.clone(),

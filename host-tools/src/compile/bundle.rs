@@ -6,7 +6,7 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Quant, Step};
 use stitchkit_runtime::exec::{ExecError, Executor};
 use stitchkit_runtime::kernels::{Isa, Shape};
 
-use super::memory::{self, MemoryError};
+use super::memory::{self, Memories, MemoryError};
 use super::merge::{Merged, merge};
 use super::{cost, pool::Pool};
 use crate::family::{Dataset, Family, InputConfig};
@@ -113,6 +113,7 @@ pub struct Compiled {
     order: Vec<usize>,
     input: InputConfig,
     golden_inputs: Vec<Vec<i8>>,
+    memories: Memories,
     parts: BundleParts,
 }
 
@@ -202,6 +203,7 @@ fn build(
         order: Vec::new(),
         input: input.clone(),
         golden_inputs,
+        memories: Memories::ONE,
         parts,
     };
     compiled.assemble()?;
@@ -252,6 +254,18 @@ impl Compiled {
     #[must_use]
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
+    }
+
+    /// Lays out all plans, now and from now on, for boards with these memories. Results stay the same.
+    ///
+    /// # Errors
+    /// [`CompileError`] if the bundle cannot be built again.
+    pub fn lay_out_for(&mut self, memories: Memories) -> Result<(), CompileError> {
+        if memories == self.memories {
+            return Ok(());
+        }
+        self.memories = memories;
+        self.assemble()
     }
 
     /// Removes the golden vectors.
@@ -344,7 +358,7 @@ impl Compiled {
         let blocks: Vec<&IntegerBlock> = route.iter().map(|&b| &merged.blocks[b]).collect();
         let Some(last) = blocks.last() else { return Err(CompileError::EmptyPlan { path }) };
         let steps = flatten(blocks.iter().copied());
-        let layout = memory::plan(self.parts.input.len() as u32, &steps)
+        let layout = memory::plan_in(self.memories, self.parts.input.len() as u32, &steps)
             .map_err(|source| CompileError::Memory { path: path.clone(), source })?;
         let ops = blocks.iter().flat_map(|b| &b.steps).map(|s| s.kernel.outline());
         let known = self.parts.plans.iter().find(|plan| plan.stitch == candidate.id);
@@ -362,6 +376,7 @@ impl Compiled {
             accuracy_ppm: known.map_or(0, |plan| plan.accuracy_ppm),
             float_accuracy_ppm: known.map_or(0, |plan| plan.float_accuracy_ppm),
             output_quant: last.output_quant,
+            fast_bytes: layout.fast_bytes,
         })
     }
 

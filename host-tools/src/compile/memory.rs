@@ -4,7 +4,13 @@
 //! (as in "Efficient Memory Management for Deep Neural Net Inference", Pisarchyk and Lee 2020) followed by a bounded search
 //! over orders nearly always meets the lower bound.
 
-use stitchkit_runtime::bundle::{InPlace, Placement};
+mod divided;
+
+pub use divided::{Memories, plan_in};
+
+use stitchkit_runtime::bundle::{Footprint, InPlace, Placement};
+
+use super::accesses::Accesses;
 
 /// Alignment of every tensor and scratch area, in bytes.
 pub const ALIGN_BYTES: u32 = 4;
@@ -22,6 +28,8 @@ pub struct FlatStep {
     pub scratch_bytes: u32,
     /// How its output may share memory with an input.
     pub in_place: InPlace,
+    /// How often its places are touched.
+    pub accesses: Accesses,
 }
 
 /// Where everything lies.
@@ -33,8 +41,10 @@ pub struct Layout {
     pub placements: Vec<Placement>,
     /// Bytes of the arena, a multiple of [`ALIGN_BYTES`].
     pub arena_bytes: u32,
-    /// No layout of these steps in this order can need less.
+    /// No layout of these steps in this order can need less, in one memory.
     pub lower_bound_bytes: u32,
+    /// How many of the arena's first bytes are meant for a fast memory; see [`plan_in`].
+    pub fast_bytes: u32,
 }
 
 /// Why steps cannot be laid out.
@@ -67,6 +77,8 @@ struct Buffer {
     bytes: u32,
     first: usize,
     last: usize,
+    /// Bytes loaded from and stored to it.
+    accesses: u64,
 }
 
 impl Buffer {
@@ -84,7 +96,7 @@ struct Problem {
     of_scratch: Vec<Option<usize>>,
 }
 
-/// Assigns offsets.
+/// Assigns offsets in one memory.
 ///
 /// # Errors
 /// [`MemoryError`] if the steps are inconsistent or beyond 32 bits.
@@ -92,22 +104,13 @@ pub fn plan(input_bytes: u32, steps: &[FlatStep]) -> Result<Layout, MemoryError>
     let problem = Problem::new(input_bytes, steps)?;
     let bound = problem.lower_bound(steps.len())?;
     let total: u64 = problem.buffers.iter().map(|b| u64::from(b.bytes) + u64::from(ALIGN_BYTES)).sum();
-    if total > u64::from(u32::MAX) {
+    if total > u64::from(u32::MAX - Footprint::ALIGN) {
         return Err(MemoryError::TooLarge);
     }
     let offsets = problem.solve(bound);
-    let placements = (0..steps.len())
-        .map(|step| Placement {
-            output: offsets[problem.of_value[step + 1]],
-            scratch: problem.of_scratch[step].map_or(0, |buffer| offsets[buffer]),
-        })
-        .collect();
-    Ok(Layout {
-        input_offset: offsets[problem.of_value[0]],
-        placements,
-        arena_bytes: problem.top(&offsets).next_multiple_of(ALIGN_BYTES),
-        lower_bound_bytes: bound,
-    })
+    let (input_offset, placements) = problem.layout(|buffer| offsets[buffer]);
+    let arena_bytes = problem.top(&offsets).next_multiple_of(ALIGN_BYTES);
+    Ok(Layout { input_offset, placements, arena_bytes, lower_bound_bytes: bound, fast_bytes: 0 })
 }
 
 /// Most bytes in use during any one step: scratch, inputs, output and everything read later. A value that takes over an
@@ -136,27 +139,42 @@ fn last_uses(steps: &[FlatStep]) -> Result<Vec<usize>, MemoryError> {
 impl Problem {
     fn new(input_bytes: u32, steps: &[FlatStep]) -> Result<Self, MemoryError> {
         let last = last_uses(steps)?;
-        let mut buffers = vec![Buffer { bytes: input_bytes, first: 0, last: last[0] }];
+        let mut buffers = vec![Buffer { bytes: input_bytes, first: 0, last: last[0], accesses: input_bytes.into() }];
         let mut of_value = vec![0];
         for (step, flat) in steps.iter().enumerate() {
             let shared = takes_over(step, flat, &last)?;
             let buffer = shared.map(|value| of_value[value]).unwrap_or_else(|| {
-                buffers.push(Buffer { bytes: 0, first: step, last: step });
+                buffers.push(Buffer { bytes: 0, first: step, last: step, accesses: 0 });
                 buffers.len() - 1
             });
             let entry = &mut buffers[buffer];
             entry.bytes = entry.bytes.max(flat.output_bytes);
             entry.last = entry.last.max(last[step + 1]);
+            entry.accesses += flat.accesses.output;
             of_value.push(buffer);
+            for (&value, &accesses) in flat.inputs.iter().zip(&flat.accesses.inputs) {
+                buffers[of_value[value]].accesses += accesses;
+            }
         }
         let mut of_scratch = Vec::with_capacity(steps.len());
         for (step, flat) in steps.iter().enumerate() {
             of_scratch.push((flat.scratch_bytes > 0).then(|| {
-                buffers.push(Buffer { bytes: flat.scratch_bytes, first: step, last: step });
+                let accesses = flat.accesses.scratch;
+                buffers.push(Buffer { bytes: flat.scratch_bytes, first: step, last: step, accesses });
                 buffers.len() - 1
             }));
         }
         Ok(Self { buffers, of_value, of_scratch })
+    }
+
+    /// Where the input lies, and output and scratch of every step, if buffers lie at these offsets.
+    fn layout(&self, offset: impl Fn(usize) -> u32) -> (u32, Vec<Placement>) {
+        let steps = self.of_value.iter().skip(1).zip(&self.of_scratch);
+        let place = |(&output, scratch): (&usize, &Option<usize>)| Placement {
+            output: offset(output),
+            scratch: scratch.map_or(0, &offset),
+        };
+        (offset(self.of_value[0]), steps.map(place).collect())
     }
 
     fn lower_bound(&self, steps: usize) -> Result<u32, MemoryError> {
@@ -352,135 +370,4 @@ impl<'a> Search<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn step(inputs: &[usize], output_bytes: u32, scratch_bytes: u32, in_place: InPlace) -> FlatStep {
-        FlatStep { inputs: inputs.to_vec(), output_bytes, scratch_bytes, in_place }
-    }
-
-    /// Ranges of everything in use during a step, one entry per distinct stretch of memory.
-    fn live(layout: &Layout, input_bytes: u32, steps: &[FlatStep], at: usize) -> Vec<(u32, u32)> {
-        let last = last_uses(steps).expect("ordered");
-        let mut ranges = Vec::new();
-        for (value, &last_use) in last.iter().enumerate().take(at + 2) {
-            let (offset, bytes) = match value {
-                0 => (layout.input_offset, input_bytes),
-                v => (layout.placements[v - 1].output, steps[v - 1].output_bytes),
-            };
-            let overwritten = value <= at && {
-                let next = &steps[at];
-                next.in_place != InPlace::Never
-                    && next.inputs.contains(&value)
-                    && layout.placements[at].output == offset
-            };
-            if last_use >= at && bytes > 0 && !overwritten {
-                ranges.push((offset, offset + bytes));
-            }
-        }
-        if steps[at].scratch_bytes > 0 {
-            let start = layout.placements[at].scratch;
-            ranges.push((start, start + steps[at].scratch_bytes));
-        }
-        ranges.sort_unstable();
-        ranges
-    }
-
-    fn check(input_bytes: u32, steps: &[FlatStep]) -> Layout {
-        let layout = plan(input_bytes, steps).expect("plans");
-        for at in 0..steps.len() {
-            let ranges = live(&layout, input_bytes, steps, at);
-            for pair in ranges.windows(2) {
-                assert!(pair[0].1 <= pair[1].0, "step {at}: {ranges:?} in {layout:?}");
-            }
-            for (start, end) in ranges {
-                assert!(end <= layout.arena_bytes && start % ALIGN_BYTES == 0);
-            }
-            if steps[at].in_place == InPlace::SecondInput {
-                let operand = match steps[at].inputs[1] {
-                    0 => layout.input_offset,
-                    v => layout.placements[v - 1].output,
-                };
-                assert_eq!(layout.placements[at].output, operand);
-            }
-        }
-        assert!(layout.arena_bytes >= layout.lower_bound_bytes);
-        assert_eq!(layout.arena_bytes % ALIGN_BYTES, 0);
-        layout
-    }
-
-    #[test]
-    fn a_fused_residual_costs_no_third_buffer() {
-        let steps = [
-            step(&[0], 16_384, 100, InPlace::Never),
-            step(&[1], 16_384, 576, InPlace::Never),
-            step(&[2, 1], 16_384, 576, InPlace::SecondInput),
-        ];
-        let layout = check(3072, &steps);
-        assert_eq!(layout.lower_bound_bytes, 2 * 16_384 + 576);
-        assert_eq!(layout.arena_bytes, layout.lower_bound_bytes);
-        assert_eq!(layout.placements[2].output, layout.placements[0].output);
-    }
-
-    #[test]
-    fn overwriting_a_value_that_is_read_later_is_refused() {
-        let steps = [
-            step(&[0], 8, 0, InPlace::Never),
-            step(&[1, 0], 8, 0, InPlace::SecondInput),
-            step(&[0], 8, 0, InPlace::Never),
-        ];
-        assert_eq!(plan(8, &steps), Err(MemoryError::Overwritten { step: 1, value: 0 }));
-        let own_input = [step(&[0, 0], 8, 0, InPlace::SecondInput)];
-        assert_eq!(plan(8, &own_input), Err(MemoryError::Overwritten { step: 0, value: 0 }));
-    }
-
-    #[test]
-    fn an_addition_takes_over_its_first_input_only_when_that_dies() {
-        let dies = [step(&[0], 8, 0, InPlace::Never), step(&[1, 0], 8, 0, InPlace::FirstInputIfWanted)];
-        assert_eq!(check(8, &dies).arena_bytes, 16);
-        let mut lives = dies.to_vec();
-        lives.push(step(&[1, 2], 8, 0, InPlace::Never));
-        assert_eq!(check(8, &lives).arena_bytes, 24);
-    }
-
-    #[test]
-    fn no_steps_need_the_input_alone() {
-        assert_eq!(plan(10, &[]).expect("plans").arena_bytes, 12);
-    }
-
-    /// Chains with skips: every step reads the previous value and sometimes an older one.
-    fn networks() -> impl Strategy<Value = (u32, Vec<FlatStep>)> {
-        let raw = prop::collection::vec((1u32..5000, 0u32..300, 0usize..4, any::<prop::sample::Index>()), 1..24);
-        (1u32..5000, raw).prop_map(|(input, raw)| {
-            let mut steps: Vec<FlatStep> = Vec::new();
-            for (i, (bytes, scratch, kind, other)) in raw.into_iter().enumerate() {
-                let second = other.index(i + 1);
-                let inputs = if kind >= 2 && second != i { vec![i, second] } else { vec![i] };
-                let first_bytes = if i == 0 { input } else { steps[i - 1].output_bytes };
-                let (bytes, in_place) = match kind {
-                    1 | 3 => (first_bytes, InPlace::FirstInputIfWanted),
-                    _ => (bytes, InPlace::Never),
-                };
-                steps.push(FlatStep { inputs, output_bytes: bytes, scratch_bytes: scratch, in_place });
-            }
-            (input, steps)
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_live_overlaps_and_the_bound_holds((input, steps) in networks()) {
-            check(input, &steps);
-        }
-
-        #[test]
-        fn plain_chains_meet_the_bound(sizes in prop::collection::vec(1u32..2000, 2..20)) {
-            let sizes: Vec<u32> = sizes.into_iter().map(|s| s * 4).collect();
-            let steps: Vec<_> =
-                sizes[1..].iter().enumerate().map(|(i, &s)| step(&[i], s, 0, InPlace::Never)).collect();
-            let layout = check(sizes[0], &steps);
-            prop_assert_eq!(layout.arena_bytes, layout.lower_bound_bytes);
-        }
-    }
-}
+mod tests;

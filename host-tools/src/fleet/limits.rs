@@ -9,7 +9,7 @@ use crate::report::table::{grouped, percent};
 /// What a plan costs and gives on one board.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figures {
-    /// Arena.
+    /// Arena; where the board has a fast memory too, what lies in the main one.
     pub ram_bytes: u64,
     /// Bundle, or the part of it that the plan uses.
     pub flash_bytes: u64,

@@ -7,6 +7,7 @@
 use stitchkit_runtime::bundle::{InPlace, Quant};
 
 use super::lower::{LowerError, shape_of};
+use crate::compile::accesses::Accesses;
 use crate::compile::memory::{FlatStep, lower_bound_bytes};
 use crate::graph::{ChannelMap, Graph, Op, ValueId};
 
@@ -363,6 +364,7 @@ fn arrange(graph: &Graph, nodes: &[Node], order: &[usize], sizes: &[u32]) -> Opt
             output_bytes: sizes[node.yields],
             scratch_bytes: scratch_bytes(graph, &unit),
             in_place: in_place(graph, &unit),
+            accesses: Accesses::default(),
         });
         units.push(unit);
     }

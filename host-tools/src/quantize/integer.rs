@@ -3,6 +3,7 @@
 use stitchkit_runtime::bundle::{ChannelTables, Op, Quant};
 use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
+use crate::compile::accesses::Accesses;
 use crate::compile::memory::FlatStep;
 use crate::graph::ValueId;
 
@@ -229,6 +230,7 @@ pub fn flatten<'a>(blocks: impl IntoIterator<Item = &'a IntegerBlock>) -> Vec<Fl
                 output_bytes: op.output().len() as u32,
                 scratch_bytes: op.scratch_bytes() as u32,
                 in_place: op.in_place(),
+                accesses: Accesses::of(&op),
             });
         }
     }

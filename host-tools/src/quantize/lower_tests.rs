@@ -117,6 +117,7 @@ fn run(block: &IntegerBlock, input: &[i8], isa: Isa) -> Vec<Vec<i8>> {
         accuracy_ppm: 0,
         float_accuracy_ppm: 0,
         output_quant: block.output_quant,
+        fast_bytes: 0,
     };
     let parts = BundleParts {
         name: "net".into(),

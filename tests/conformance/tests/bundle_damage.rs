@@ -10,7 +10,7 @@ use outcome::{outputs, parse_and_run, parts_outcome};
 use proptest::prelude::*;
 use serde_json::Value;
 use stitchkit_runtime::bundle::write::{BundleParts, write};
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, SectionId, VERSION_MAJOR};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, PlanFault, SectionId, VERSION_MAJOR};
 use stitchkit_tests::image::{Image, Section};
 use stitchkit_tests::{builder::Builder, every_op};
 
@@ -201,6 +201,7 @@ fn any_number_in_a_plan_may_take_any_boundary_value() {
         for value in values() {
             try_parts(&|p| p.plans[plan].input_offset = value);
             try_parts(&|p| p.plans[plan].arena_bytes = value);
+            try_parts(&|p| p.plans[plan].fast_bytes = value);
             for block in 0..parts().plans[plan].blocks.len() {
                 try_parts(&|p| p.plans[plan].blocks[block] = value as u16);
             }
@@ -211,6 +212,44 @@ fn any_number_in_a_plan_may_take_any_boundary_value() {
         }
     }
     assert!(accepted > 20, "only {accepted} changes were accepted, so hardly anything ran");
+}
+
+#[test]
+fn a_division_through_something_is_refused_and_any_other_runs() {
+    let parts = parts();
+    let divided = parts.plans.iter().position(|plan| plan.fast_bytes > 0).expect("the fixture has a divided plan");
+    let original = parts_outcome(&parts).expect("intact");
+    let with = |fast_bytes| {
+        let mut changed = parts.clone();
+        changed.plans[divided].fast_bytes = fast_bytes;
+        changed
+    };
+    let arena_bytes = parts.plans[divided].arena_bytes;
+    let mut accepted = Vec::new();
+    for fast_bytes in (0..arena_bytes + 40).chain([u32::MAX - 15, u32::MAX]) {
+        match parts_outcome(&with(fast_bytes)) {
+            Ok(outputs) => {
+                assert_eq!(outputs, original, "{fast_bytes}");
+                accepted.push(fast_bytes);
+            }
+            Err(error) => {
+                let index = divided as u16;
+                assert_eq!(error, BundleError::Plan { index, fault: PlanFault::Split }, "{fast_bytes}");
+            }
+        }
+    }
+    assert!(accepted.contains(&0) && accepted.contains(&parts.plans[divided].fast_bytes));
+    assert!(accepted.iter().all(|bytes| bytes % 16 == 0 && *bytes <= arena_bytes));
+    assert!(accepted.len() < arena_bytes as usize / 16, "something lies across every division: {accepted:?}");
+}
+
+#[test]
+fn a_section_of_divisions_has_four_bytes_per_plan() {
+    for len in [0, 4, 11, 13, 16] {
+        let mut image = Image::read(&intact());
+        image.section_mut(*b"FAST").expect("the fixture has every section").bytes.resize(len, 0);
+        assert_eq!(parse_error(&image.write()), Some(BundleError::Optional(SectionId::Fast)), "{len}");
+    }
 }
 
 #[test]
@@ -247,7 +286,7 @@ proptest! {
     /// Records are small beside weights; aim at them.
     #[test]
     fn hostile_records_with_matching_checksums_never_panic(
-        tag in prop::sample::select(vec![*b"META", *b"BLCK", *b"STEP", *b"PLAN"]),
+        tag in prop::sample::select(vec![*b"META", *b"BLCK", *b"STEP", *b"PLAN", *b"FAST"]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
     ) {
         let mut image = Image::read(&intact());

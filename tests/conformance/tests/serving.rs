@@ -2,13 +2,13 @@
 
 use stitchkit_runtime::board::{Clock, SystemClock};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Check, SectionId};
-use stitchkit_runtime::exec::{Cascade, CascadeError, CascadeExecutor};
+use stitchkit_runtime::exec::{Arena, Cascade, CascadeError, CascadeExecutor, ExecError, Executor};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::runtime::{BootError, Runtime};
 use stitchkit_runtime::select::{Limits, SelectError, Speed, Unmeasured, Verdict};
 use stitchkit_tests::builder::infer;
 use stitchkit_tests::image::Image;
-use stitchkit_tests::{Rng, resnet8};
+use stitchkit_tests::{Rng, every_op, resnet8};
 
 fn bytes() -> AlignedBytes {
     AlignedBytes::copy_of(&resnet8::bundle().expect("the fixture is valid"))
@@ -69,7 +69,7 @@ fn the_runtime_follows_deadline_and_arena() {
     assert_eq!(serve(&mut runtime), 3);
     let arena = runtime.release_arena();
     assert!(runtime.input().is_err());
-    let (kept, _given_away) = arena.split_at_mut(needs[0] as usize);
+    let (kept, _given_away) = arena.main.split_at_mut(needs[0] as usize);
     runtime.use_arena(kept).expect("the smallest plan fits");
     // Accuracy rises with the index: the last plan that fits is the best one.
     let best = needs.iter().rposition(|&bytes| bytes <= needs[0]).expect("plan 0 does") as u16;
@@ -77,7 +77,7 @@ fn the_runtime_follows_deadline_and_arena() {
     assert_eq!(serve(&mut runtime), best);
     let arena = runtime.release_arena();
     let smallest = *needs.iter().min().expect("there are plans") as usize;
-    let (too_small, _) = arena.split_at_mut(smallest - 16);
+    let (too_small, _) = arena.main.split_at_mut(smallest - 16);
     let refused = runtime.use_arena(too_small);
     assert!(matches!(refused, Err(BootError::Select(SelectError::RamTooSmall { .. }))), "{refused:?}");
 }
@@ -123,6 +123,68 @@ fn the_runtime_answers_early_where_it_is_sure_and_has_room() {
     assert_eq!(serve(&mut hurried, Some(0)), 3);
     hurried.set_deadline(Some(3_000_000)).expect("intact");
     assert_eq!(serve(&mut hurried, Some(0)), 0);
+}
+
+#[test]
+fn the_runtime_serves_from_two_memories_and_changes_them() {
+    let bytes = AlignedBytes::copy_of(&every_op::bundle().expect("the fixture is valid"));
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let input = Rng::new(6).vector(bundle.meta().input.len());
+    let divided = bundle.plans().position(|plan| plan.fast_bytes > 0).expect("one is divided") as u16;
+    let footprint = bundle.plan(divided).expect("in range").footprint();
+    // Without the fast memory the rest holds the smallest plan, and not the divided one.
+    let smallest = bundle.plans().map(|plan| plan.arena_bytes).min().expect("there are plans");
+    let main_bytes = footprint.in_main(footprint.fast_bytes).max(smallest);
+    assert!(main_bytes < footprint.arena_bytes);
+    let mut memories = [footprint.fast_bytes, main_bytes].map(|bytes| AlignedBytes::new(bytes as usize));
+    let [fast, main] = &mut memories;
+    let arena = Arena { fast: fast.as_mut_slice(), main: main.as_mut_slice() };
+    let (mut runtime, report) = Runtime::start(bundle, arena, Limits::NONE, Unmeasured).expect("it fits");
+    assert_eq!((report.choice().plan, report.choice().in_fast_bytes), (divided, footprint.fast_bytes));
+    let serve = |runtime: &mut Runtime<'_, '_>| {
+        runtime.input().expect("intact").copy_from_slice(&input);
+        let answer = runtime.run(&mut Quick(0)).expect("intact");
+        assert_eq!(answer.logits, infer(&bundle, answer.record.plan, Isa::best(), &input));
+        answer.record.plan
+    };
+    assert_eq!(serve(&mut runtime), divided);
+    // A cascade takes one piece of memory, and there is none that is large enough.
+    runtime.answer_early(Some(u8::MAX)).expect("intact");
+    assert_eq!(serve(&mut runtime), divided);
+    let Arena { main, .. } = runtime.release_arena();
+    runtime.use_arena(main).expect("a smaller plan fits");
+    assert_ne!(serve(&mut runtime), divided);
+}
+
+#[test]
+fn a_little_less_of_either_memory_refuses_a_divided_plan() {
+    let bytes = AlignedBytes::copy_of(&every_op::bundle().expect("the fixture is valid"));
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let divided = bundle.plans().position(|plan| plan.fast_bytes > 0).expect("one is divided") as u16;
+    let footprint = bundle.plan(divided).expect("in range").footprint();
+    let (fast_bytes, main_bytes) = (footprint.fast_bytes as usize, footprint.in_main(footprint.fast_bytes) as usize);
+    for (fast_less, main_less) in [(16, 0), (0, 1), (0, 0)] {
+        let mut fast = AlignedBytes::new(fast_bytes - fast_less);
+        let mut main = AlignedBytes::new(main_bytes - main_less);
+        let arena = Arena { fast: fast.as_mut_slice(), main: main.as_mut_slice() };
+        let refused = Executor::with_arena(&bundle, divided, arena, Isa::best()).err();
+        let is_small = matches!(refused, Some(ExecError::ArenaTooSmall { .. }));
+        assert_eq!(is_small, fast_less + main_less > 0, "{refused:?}");
+    }
+}
+
+#[test]
+fn an_arena_that_the_fast_memory_holds_needs_no_other() {
+    let bytes = AlignedBytes::copy_of(&every_op::bundle().expect("the fixture is valid"));
+    let bundle = Bundle::parse(bytes.as_slice()).expect("intact");
+    let input = Rng::new(7).vector(bundle.meta().input.len());
+    for plan in 0..bundle.plan_count() {
+        let mut memory = AlignedBytes::new(bundle.plan(plan).expect("in range").arena_bytes as usize);
+        let arena = Arena { fast: memory.as_mut_slice(), main: &mut [] };
+        let mut executor = Executor::with_arena(&bundle, plan, arena, Isa::best()).expect("it fits");
+        executor.input().expect("intact").copy_from_slice(&input);
+        assert_eq!(executor.run().expect("intact"), infer(&bundle, plan, Isa::best(), &input));
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn print_table(bundle: &Bundle<'_>) {
     println!("input_bytes {}", bundle.meta().input.len());
     println!("output_bytes {}", bundle.meta().output.len());
     println!("least_arena_bytes {}", bundle.plans().map(|plan| plan.arena_bytes).min().unwrap_or(0));
+    println!("most_fast_bytes {}", bundle.plans().map(|plan| plan.fast_bytes).max().unwrap_or(0));
     let features: Vec<String> = bundle.operators().map(|name| format!("stitchkit-runtime/op-{name}")).collect();
     println!("features {}", features.join(","));
     for (index, plan) in bundle.plans().enumerate() {

@@ -142,6 +142,7 @@ proptest! {
         let plan = Plan {
             stitch, path: name, blocks: &bytes, layout: &bytes, input_offset, arena_bytes,
             arena_lower_bound_bytes, macs, params, cost, accuracy_ppm, float_accuracy_ppm, output_quant,
+            fast_bytes: 0,
         };
         let stored = bytes_of(&plan);
         prop_assert_eq!(decode(&stored), Some(plan));

@@ -6,7 +6,8 @@ use core::ops::Range;
 use super::cut::{Cut, Part};
 use super::pieces::Piece;
 use crate::bundle::Op;
-use crate::exec::dispatch::{Constants, three, two};
+use crate::exec::Regions;
+use crate::exec::dispatch::Constants;
 use crate::kernels::{Add, Isa, ShapeError, add_in_place_s8, add_s8, conv2d_s8, depthwise_s8};
 
 /// Computes `piece` with its constants; `staging` holds at least one row of it.
@@ -15,17 +16,17 @@ pub fn run_part(
     piece: &Piece,
     constants: &Constants<'_>,
     staging: &mut [i8],
-    arena: &mut [u8],
+    memory: &mut Regions<'_>,
 ) -> Result<(), ShapeError> {
     if let (Op::AddConstant { shape, add, .. }, Constants::Values(values)) = (&piece.placed.step.op, constants) {
-        return add_part(isa, piece, add, usize::from(shape.c), values, bytemuck::cast_slice_mut(arena));
+        return add_part(isa, piece, add, usize::from(shape.c), values, memory);
     }
     let (Some(cut), Constants::Channels { weights, requant }) = (Cut::of(&piece.placed.step.op), constants) else {
         return Err(ShapeError::Weights);
     };
     let placed = &piece.placed;
     let ranges = [&placed.inputs[0], &placed.scratch, &placed.output];
-    let [input, scratch, output] = three(bytemuck::cast_slice_mut(arena), ranges)?;
+    let [input, scratch, output] = memory.three(ranges)?;
     let scratch: &mut [u8] = bytemuck::cast_slice_mut(scratch);
     let channels = &piece.channels;
     let kernel = |part: &Part, x: &[i8], scratch: &mut [u8], y: &mut [i8]| {
@@ -68,7 +69,7 @@ fn add_part(
     add: &Add,
     channels: usize,
     values: &[i8],
-    arena: &mut [i8],
+    memory: &mut Regions<'_>,
 ) -> Result<(), ShapeError> {
     let part = |whole: &Range<usize>| {
         let start = whole.start.saturating_add(piece.channels.start.saturating_mul(channels));
@@ -76,9 +77,9 @@ fn add_part(
     };
     let (input, output) = (part(&piece.placed.inputs[0]), part(&piece.placed.output));
     if input == output {
-        return add_in_place_s8(isa, add, arena.get_mut(output).ok_or(ShapeError::Output)?, values);
+        return add_in_place_s8(isa, add, memory.get_mut(&output).ok_or(ShapeError::Output)?, values);
     }
-    let [input, output] = two(arena, [&input, &output])?;
+    let [input, _, output] = memory.three([&input, &(0..0), &output])?;
     add_s8(isa, add, input, values, output)
 }
 

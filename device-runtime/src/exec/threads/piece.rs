@@ -3,7 +3,8 @@
 use core::ops::Range;
 
 use crate::bundle::{Op, PlacedStep};
-use crate::exec::dispatch::{Constants, three, two};
+use crate::exec::dispatch::Constants;
+use crate::exec::regions::{three, two};
 use crate::exec::rows::rows_under;
 use crate::kernels::{
     Isa, LayerNorm, Requant, Shape, ShapeError, Window, add_in_place_s8, add_s8, attention_queries_s8, avg_pool_s8,

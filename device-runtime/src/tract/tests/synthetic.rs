@@ -213,6 +213,7 @@ fn plan(blocks: &[BlockParts], stitch: u32, path: &[u16], accuracy_ppm: u32) -> 
         accuracy_ppm,
         float_accuracy_ppm: accuracy_ppm,
         output_quant: Quant { scale: 0.25, zero_point: 3 },
+        fast_bytes: 0,
     }
 }
 

@@ -115,8 +115,12 @@ fn health(server: &Server) -> Response {
 fn plans(server: &Server) -> Response {
     let view = server.service.view();
     let args = server.service.args();
-    let limits =
-        Limits { ram_bytes: view.ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent };
+    let limits = Limits {
+        ram_bytes: view.ram_bytes,
+        deadline_us: args.latency_us,
+        margin_percent: args.margin_percent,
+        ..Limits::NONE
+    };
     let bundle = match view.generation.parse() {
         Ok(bundle) => bundle,
         Err(refusal) => return Response::error(503, refusal.kind(), &refusal.to_string()),

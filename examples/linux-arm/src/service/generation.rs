@@ -65,7 +65,8 @@ impl Generation {
             measured.push(Measured { stitch: plan.stitch, ns });
         }
         let times = Times::new(measured);
-        let limits = Limits { ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent };
+        let limits =
+            Limits { ram_bytes, deadline_us: args.latency_us, margin_percent: args.margin_percent, ..Limits::NONE };
         let rungs = rungs(&bundle, limits, &times)
             .map_err(|error| Failure::Limits(format!("{}: {error}", args.bundle.display())))?;
         let plans = bundle.plans().map(|plan| count_of(&plan, before)).collect();

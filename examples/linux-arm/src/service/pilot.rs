@@ -27,7 +27,7 @@ impl<'b> Pilot<'b> {
         ram_bytes: u32,
         margin_percent: u8,
     ) -> Result<Self, SelectError> {
-        let limits = Limits { ram_bytes, deadline_us: None, margin_percent };
+        let limits = Limits { ram_bytes, margin_percent, ..Limits::NONE };
         let controller = Controller::new(&Ladder::of(bundle, times), limits)?;
         Ok(Self { bundle, times, ram_bytes, margin_percent, controller })
     }
@@ -58,6 +58,6 @@ impl<'b> Pilot<'b> {
     }
 
     const fn limits(&self) -> Limits {
-        Limits { ram_bytes: self.ram_bytes, deadline_us: None, margin_percent: self.margin_percent }
+        Limits { ram_bytes: self.ram_bytes, margin_percent: self.margin_percent, ..Limits::NONE }
     }
 }

@@ -65,9 +65,13 @@ fn choose(args: &Args, bundle: &Bundle<'_>, limits: Limits, speed: Option<Speed>
     let plan = find(bundle, index)?;
     let latency_us = speed.plan_us(bundle, &plan);
     match judge(bundle, &plan, limits, speed) {
-        Verdict::Fits => {
-            Ok(Choice { plan: index, arena_bytes: plan.arena_bytes, accuracy_ppm: plan.accuracy_ppm, latency_us })
-        }
+        Verdict::Fits => Ok(Choice {
+            plan: index,
+            arena_bytes: plan.arena_bytes,
+            in_fast_bytes: 0,
+            accuracy_ppm: plan.accuracy_ppm,
+            latency_us,
+        }),
         Verdict::TooMuchRam => Err(Failure::Limits(format!(
             "plan {index} needs {} bytes of arena, {} are available",
             plan.arena_bytes, limits.ram_bytes

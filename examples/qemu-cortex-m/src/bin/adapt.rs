@@ -46,7 +46,7 @@ fn run(args: Args<'_>, mut clock: SysTickClock, arena: &mut [u8]) -> usize {
         Ok(speed) => speed,
         Err(error) => return refuse(1, error),
     };
-    let in_memory = |rung: &&stitchkit_runtime::select::Rung| rung.arena_bytes as usize <= arena.len();
+    let in_memory = |rung: &&stitchkit_runtime::select::Rung| rung.footprint.arena_bytes as usize <= arena.len();
     let slowest_us = Ladder::of(&bundle, speed).rungs().iter().rfind(in_memory).map_or(0, |rung| rung.latency_us);
     let deadline_us = args.number("deadline_us").unwrap_or(slowest_us + slowest_us / 4);
     let limits = Limits { deadline_us: Some(deadline_us.into()), ..Limits::NONE };

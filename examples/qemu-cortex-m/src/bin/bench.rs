@@ -94,7 +94,7 @@ fn measure_switch(arena: &mut [u8], clock: &mut SysTickClock, scale: Instruction
     }
     say!("switch: {most} instructions, the most of {switches} switches over {} rungs", ladder.rungs().len());
     let bundle = *runtime.bundle();
-    let Ok(mut executor) = Executor::new(&bundle, 0, runtime.release_arena()) else { return };
+    let Ok(mut executor) = Executor::new(&bundle, 0, runtime.release_arena().main) else { return };
     let mut most = 0;
     for plan in (0..bundle.plan_count()).rev() {
         let start = clock.now();

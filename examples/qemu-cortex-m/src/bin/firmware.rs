@@ -1,7 +1,8 @@
 //! The whole way from reset to logits: measure free memory and speed, choose the best plan, run it, verify every plan
 //! that fits against the golden vectors, and run a file of inputs for comparison with the host.
 //!
-//! Arguments on the semihosting command line: `ram=BYTES` and `deadline_us=N` limit what may be used; `inputs=FILE` names
+//! Arguments on the semihosting command line: `ram=BYTES` and `deadline_us=N` limit what may be used; `fast=BYTES` takes so
+//! much of the memory for a fast one and the board's second memory for the main one; `inputs=FILE` names
 //! raw int8 inputs, `outputs=PREFIX` where the logits of plan N go (`PREFIX.N.bin`). Exit status: 0 all well, 1 a check
 //! failed, 3 no plan fits.
 #![no_std]
@@ -16,8 +17,9 @@ use board::memory::Memory;
 use board::{bundle_in_flash, report_panics, say};
 use cortex_m_rt::entry;
 use stitchkit_runtime::bundle::Bundle;
-use stitchkit_runtime::exec::Executor;
-use stitchkit_runtime::select::{Limits, Speed, probe, select};
+use stitchkit_runtime::exec::{Arena, Executor};
+use stitchkit_runtime::kernels::Isa;
+use stitchkit_runtime::select::{Limits, Speed, probe_in, select};
 
 bundle_in_flash!();
 report_panics!();
@@ -29,7 +31,7 @@ fn main() -> ! {
     let mut line = [0; 256];
     let args = Args(host::command_line(&mut line));
     let Some(memory) = Memory::take() else { host::exit(1) };
-    let result = run(args, memory.arena);
+    let result = run(args, arena(args, memory.arena, memory.second));
     let used_bytes = memory.stack.used_bytes();
     say!("stack: {used_bytes} of {} bytes used", board::STACK_BYTES);
     match result {
@@ -92,17 +94,34 @@ impl<E: Display> From<E> for Stop {
     }
 }
 
-fn run(args: Args<'_>, arena: &mut [u8]) -> Result<(), Stop> {
+/// What plans may use: one memory, or two.
+fn arena<'m>(args: Args<'_>, ram: &'m mut [u8], second: &'m mut [u8]) -> Arena<'m> {
+    let free_bytes = ram.len();
+    let first = |memory: &'m mut [u8], bytes: u32| {
+        let end = memory.len().min(bytes as usize);
+        memory.get_mut(..end).unwrap_or_default()
+    };
+    let limit = args.number("ram").unwrap_or(u32::MAX);
+    let arena = match args.number("fast") {
+        Some(bytes) => Arena { fast: first(ram, bytes), main: first(second, limit) },
+        None => first(ram, limit).into(),
+    };
+    say!("board: {}, {} of {} bytes of memory free", board::NAME, free_bytes, board::RAM_BYTES);
+    say!("arena: {} bytes of main memory usable, {} of fast memory", arena.main_bytes(), arena.fast_bytes());
+    arena
+}
+
+fn run(args: Args<'_>, mut arena: Arena<'_>) -> Result<(), Stop> {
     let bundle = Bundle::parse(&BUNDLE.0)?;
-    let free_bytes = arena.len();
-    let usable = args.number("ram").map_or(free_bytes, |limit| free_bytes.min(limit as usize));
-    let arena = arena.get_mut(..usable).unwrap_or_default();
-    say!("board: {}, {} of {} bytes of memory free, {usable} usable", board::NAME, free_bytes, board::RAM_BYTES);
     say!("bundle: {}, {} bytes, {} plans", bundle.meta().name, bundle.len_bytes(), bundle.plan_count());
 
-    let speed = measure_speed(&bundle, arena);
-    let limits =
-        Limits { ram_bytes: usable as u32, deadline_us: args.number("deadline_us").map(u64::from), ..Limits::NONE };
+    let speed = measure_speed(&bundle, arena.reborrow());
+    let limits = Limits {
+        ram_bytes: arena.main_bytes(),
+        fast_bytes: arena.fast_bytes(),
+        deadline_us: args.number("deadline_us").map(u64::from),
+        ..Limits::NONE
+    };
     let choice = select(&bundle, limits, speed)
         .map_err(|error| Stop::new(NO_PLAN_FITS, format_args!("no plan fits: {error}")))?;
     let path = bundle.plan(choice.plan).map_or("", |plan| plan.path);
@@ -110,10 +129,18 @@ fn run(args: Args<'_>, arena: &mut [u8]) -> Result<(), Stop> {
     if let Some(us) = choice.latency_us {
         say!("choice: {us} us predicted");
     }
-    show_logits(&bundle, choice.plan, arena)?;
+    if choice.in_fast_bytes > 0 {
+        say!("choice: {} of them in fast memory", choice.in_fast_bytes);
+    }
+    show_logits(&bundle, choice.plan, arena.reborrow())?;
+    let fast_bytes = arena.fast_bytes();
     for plan in 0..bundle.plan_count() {
-        let Ok(mut executor) = Executor::new(&bundle, plan, arena) else { continue };
+        let Ok(mut executor) = Executor::with_arena(&bundle, plan, arena.reborrow(), Isa::best()) else { continue };
         verify(&bundle, &mut executor)?;
+        if let Some(footprint) = bundle.plan(plan).map(|plan| plan.footprint()).filter(|_| fast_bytes > 0) {
+            let (fast, main) = (footprint.in_fast(fast_bytes), footprint.in_main(fast_bytes));
+            say!("memory: plan {plan}, {fast} bytes in the fast one, {main} in the main one");
+        }
         if let (Some(inputs), Some(outputs)) = (args.text("inputs"), args.text("outputs")) {
             write_logits(&mut executor, inputs, outputs)?;
         }
@@ -122,9 +149,9 @@ fn run(args: Args<'_>, arena: &mut [u8]) -> Result<(), Stop> {
 }
 
 /// The board's speed, or none if it has no usable clock or no plan fits.
-fn measure_speed(bundle: &Bundle<'_>, arena: &mut [u8]) -> Option<Speed> {
+fn measure_speed(bundle: &Bundle<'_>, arena: Arena<'_>) -> Option<Speed> {
     let mut clock = SysTickClock::start(cortex_m::Peripherals::take()?.SYST);
-    match probe(bundle, arena, &mut clock) {
+    match probe_in(bundle, arena, &mut clock) {
         Ok(speed) => {
             say!("speed: {} cost units per second", speed.cost_per_second);
             Some(speed)
@@ -140,8 +167,8 @@ fn measure_speed(bundle: &Bundle<'_>, arena: &mut [u8]) -> Option<Speed> {
 const SHOWN_LOGITS: usize = 16;
 
 /// Prints the logits of the first golden input.
-fn show_logits(bundle: &Bundle<'_>, plan: u16, arena: &mut [u8]) -> Result<(), Stop> {
-    let mut executor = Executor::new(bundle, plan, arena)?;
+fn show_logits(bundle: &Bundle<'_>, plan: u16, arena: Arena<'_>) -> Result<(), Stop> {
+    let mut executor = Executor::with_arena(bundle, plan, arena, Isa::best())?;
     let input = bundle.golden().and_then(|golden| golden.input(0));
     let target = executor.input()?;
     match input {

@@ -15,7 +15,7 @@ use embedded_hal::spi::{ErrorKind, Operation, SpiDevice};
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 use stitchkit_runtime::board::{Clock, stack};
 use stitchkit_runtime::bundle::{Bundle, Check, StreamedBundle};
-use stitchkit_runtime::exec::{AlignedArena, Cascade, CascadeExecutor, Executor, StreamExecutor, StreamMemory};
+use stitchkit_runtime::exec::{AlignedArena, Arena, Cascade, CascadeExecutor, Executor, StreamExecutor, StreamMemory};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::profile::{
     BoardProfile, Measuring, Record, TickUnit, probe_classes, report, trace, weight_byte_ps,
@@ -194,8 +194,8 @@ fn adapting(bytes: &[u8], arena: &mut [u8]) -> Option<bool> {
     black_box(report);
     runtime.set_deadline(black_box(Some(7))).ok()?;
     let half = black_box(runtime.release_arena());
-    let (kept, _) = half.split_at_mut_checked(black_box(4096))?;
-    runtime.use_arena(kept).map_err(black_box).ok()?;
+    let (main, fast) = half.main.split_at_mut_checked(black_box(4096))?;
+    runtime.use_arena(Arena { fast, main }).map_err(black_box).ok()?;
     runtime.answer_early(black_box(Some(9))).ok()?;
     runtime.input().ok()?.fill(black_box(0));
     let answer = runtime.run(&mut OpaqueClock).map_err(black_box).ok()?;

@@ -48,7 +48,7 @@ fn run(args: Args<'_>, memory: &mut Memory, mut clock: SysTickClock) -> Result<(
     let unit = if args.text("ticks") == Some("instructions") { TickUnit::Instructions } else { TickUnit::Time };
     let mut clock = Counter { scale: InstructionScale::measure(&mut clock), clock, unit };
     let measuring = Measuring { board: board::NAME, unit, isa: Isa::best(), repetitions: 1 };
-    let Memory { arena, stack } = memory;
+    let Memory { arena, stack, .. } = memory;
     let arena_bytes = arena.len();
     let free_bytes = || (stack.free_bytes(arena_bytes) as u32, free_flash_bytes(BUNDLE.0.len()) as u32);
     let mut tell = |record: Record<'_>| say!("{record}");

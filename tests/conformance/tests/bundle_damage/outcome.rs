@@ -6,6 +6,7 @@ use stitchkit_runtime::exec::{ExecError, Executor, StreamExecutor};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_runtime::profile::LatencyModel;
 use stitchkit_runtime::select::{Ladder, Limits, Unmeasured, select};
+use stitchkit_tests::builder::infer_divided;
 use stitchkit_tests::streaming::{Recorder, infer_streamed};
 
 /// Largest arena tried; larger plans are not run.
@@ -67,6 +68,11 @@ pub fn outputs(bundle: &Bundle<'_>) -> Outputs {
             let run = |isa| run(bundle, plan, arena_bytes, isa).expect("a checked plan runs");
             let outputs = run(Isa::Reference);
             assert_eq!(run(Isa::best()), outputs, "accumulators wrap, so variants agree on any weights");
+            let zeros = vec![0; bundle.meta().input.len()];
+            let golden = bundle.golden();
+            let input = |index| golden.and_then(|golden| golden.input(index)).unwrap_or(&zeros);
+            let inputs: Vec<&[i8]> = (0..outputs.len()).map(input).collect();
+            assert_eq!(infer_divided(bundle, plan, Isa::best(), &inputs), outputs, "plan {plan} in two memories");
             outputs
         })
         .collect()

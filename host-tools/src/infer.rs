@@ -93,7 +93,7 @@ enum Engine<'a> {
     },
     Packed {
         arena: AlignedBytes,
-        prepared: Prepared<'a>,
+        prepared: Box<Prepared<'a>>,
     },
     Tract(Box<TractPlan>),
 }
@@ -123,7 +123,7 @@ impl<'a> Runner<'a> {
         let arena = arena(&bundle, plan)?;
         let mut prepared = prepared.clone();
         prepared.add(plan)?;
-        Ok(Self { bundle, plan, engine: Engine::Packed { arena, prepared } })
+        Ok(Self { bundle, plan, engine: Engine::Packed { arena, prepared: Box::new(prepared) } })
     }
 
     /// Prepares a plan for the step loop with the kernels of `isa` and weights as they lie in the bundle.

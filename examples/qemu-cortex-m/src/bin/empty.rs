@@ -18,7 +18,7 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
 #[entry]
 fn main() -> ! {
     host::exit(match Memory::take() {
-        Some(Memory { arena, stack }) => run(arena, &stack).err().unwrap_or(0),
+        Some(Memory { arena, stack, .. }) => run(arena, &stack).err().unwrap_or(0),
         None => FAILED,
     })
 }

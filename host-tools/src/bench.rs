@@ -34,7 +34,7 @@ const EMPTY: &str = "empty";
 /// Exit status of a program whose memory does not hold the plan's arena.
 const DOES_NOT_FIT: i32 = 3;
 /// Instructions by which a loop of known length may be miscounted: those that set its counter, and rounding.
-const COUNTER_ERROR: u64 = 4;
+const COUNTER_ERROR: u64 = 8;
 
 /// The figures of one plan on one board.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

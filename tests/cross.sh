@@ -21,7 +21,7 @@
 #   STITCHKIT_CROSS_TRACT_ARMV7  1 adds the tract backend on armv7; default 0
 #   STITCHKIT_CROSS_STATIC       0 leaves out the static programs (aarch64 with musl, armv7 with glibc); default 1
 #   STITCHKIT_CROSS_LIMIT        most bytes of a program without tract and C library; default 921600
-#   STITCHKIT_CROSS_TRACT_LIMIT  most bytes of a program with tract; default 5100000
+#   STITCHKIT_CROSS_TRACT_LIMIT  most bytes of a program with tract; default 5300000
 #   STITCHKIT_CROSS_TESTS        0 only compares logits and sizes; default 1
 #   STITCHKIT_CROSS_BUILD        0 uses the programs of an earlier run; default 1
 #   STITCHKIT_CROSS_DIR          where programs and outputs are kept; default target/cross
@@ -35,7 +35,7 @@ export CARGO_TARGET_DIR=$target_dir
 tract=${STITCHKIT_CROSS_TRACT:-1}
 static=${STITCHKIT_CROSS_STATIC:-1}
 limit_bytes=${STITCHKIT_CROSS_LIMIT:-921600}
-tract_limit_bytes=${STITCHKIT_CROSS_TRACT_LIMIT:-5100000}
+tract_limit_bytes=${STITCHKIT_CROSS_TRACT_LIMIT:-5300000}
 work=${STITCHKIT_CROSS_DIR:-$target_dir/cross}
 sysroot_aarch64=${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}
 sysroot_armv7=${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf}

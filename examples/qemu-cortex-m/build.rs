@@ -97,7 +97,7 @@ const BOARDS: [Board; 7] = [
         bundle: None,
         second: None,
         clock_hz: 16_000_000,
-        stack_bytes: 4 * KB,
+        stack_bytes: 5 * KB,
         targets: &["thumbv6m"],
     },
 ];

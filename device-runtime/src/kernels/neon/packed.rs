@@ -3,6 +3,9 @@
 //! A lane of a vector is a filter: nothing is added up across lanes. Each kind of instructions has kernels for eight, four and
 //! one window, which take all taps in one go.
 
+#[macro_use]
+mod walk;
+
 mod base;
 mod depthwise;
 mod dot;

@@ -53,6 +53,26 @@ macro_rules! next_quad {
     };
 }
 
+/// Adds products of two windows to their sums.
+macro_rules! add_pair {
+    ($add:literal, $first:literal, $second:literal) => {
+        concat!($add, ".s16 ", $first, ", q6\n", $add, ".s16 ", $second, ", q7\n")
+    };
+}
+
+/// The first 16 taps of two windows and one filter, which are loaded.
+macro_rules! sixteen {
+    ($add:literal, $first:literal, $second:literal) => {
+        concat!(
+            "vmull.s8 q6, d0, d8\n",
+            "vmull.s8 q7, d4, d8\n",
+            "vmlal.s8 q6, d1, d9\n",
+            "vmlal.s8 q7, d5, d9\n",
+            add_pair!($add, $first, $second),
+        )
+    };
+}
+
 /// Two windows and one filter, 32 taps: q0 to q3 the windows', `$add` is `vpaddl` for the first and `vpadal` for later ones.
 macro_rules! pair_32 {
     ($add:literal, $weights:literal, $first:literal, $second:literal) => {
@@ -60,28 +80,12 @@ macro_rules! pair_32 {
             "vld1.8 {{d8-d11}}, [",
             $weights,
             "]!\n",
-            "vmull.s8 q6, d0, d8\n",
-            "vmull.s8 q7, d4, d8\n",
-            "vmlal.s8 q6, d1, d9\n",
-            "vmlal.s8 q7, d5, d9\n",
-            $add,
-            ".s16 ",
-            $first,
-            ", q6\n",
-            $add,
-            ".s16 ",
-            $second,
-            ", q7\n",
+            sixteen!($add, $first, $second),
             "vmull.s8 q6, d2, d10\n",
             "vmull.s8 q7, d6, d10\n",
             "vmlal.s8 q6, d3, d11\n",
             "vmlal.s8 q7, d7, d11\n",
-            "vpadal.s16 ",
-            $first,
-            ", q6\n",
-            "vpadal.s16 ",
-            $second,
-            ", q7\n",
+            add_pair!("vpadal", $first, $second),
         )
     };
 }
@@ -89,23 +93,7 @@ macro_rules! pair_32 {
 /// Two windows and one filter, 16 taps: q0 and q2 the windows'.
 macro_rules! pair_16 {
     ($add:literal, $weights:literal, $first:literal, $second:literal) => {
-        concat!(
-            "vld1.8 {{d8-d9}}, [",
-            $weights,
-            "]!\n",
-            "vmull.s8 q6, d0, d8\n",
-            "vmull.s8 q7, d4, d8\n",
-            "vmlal.s8 q6, d1, d9\n",
-            "vmlal.s8 q7, d5, d9\n",
-            $add,
-            ".s16 ",
-            $first,
-            ", q6\n",
-            $add,
-            ".s16 ",
-            $second,
-            ", q7\n",
-        )
+        concat!("vld1.8 {{d8-d9}}, [", $weights, "]!\n", sixteen!($add, $first, $second),)
     };
 }
 
@@ -118,14 +106,7 @@ macro_rules! pair_8 {
             "]!\n",
             "vmull.s8 q6, d0, d8\n",
             "vmull.s8 q7, d4, d8\n",
-            $add,
-            ".s16 ",
-            $first,
-            ", q6\n",
-            $add,
-            ".s16 ",
-            $second,
-            ", q7\n",
+            add_pair!($add, $first, $second),
         )
     };
 }

@@ -91,6 +91,68 @@ impl Tile {
     }
 }
 
+/// A row's taps of two windows and four filters, up to label 15: 32 at a time, then 16, then 8, as bits of `lr` say. `$back` is
+/// `!` where the taps behind them are read next. Rows of less than 32 taps are at label 18, [`short_row`].
+macro_rules! row {
+    ($back:literal) => {
+        concat!(
+            "lsrs r1, lr, #5\n",
+            "beq 18f\n",
+            "vld1.8 {{d0-d3}}, [r2]!\n",
+            "vld1.8 {{d4-d7}}, [r3]!\n",
+            pair!(pair_32, "vpaddl"),
+            "subs r1, r1, #1\n",
+            "beq 13f\n",
+            "12:\n",
+            "vld1.8 {{d0-d3}}, [r2]!\n",
+            "vld1.8 {{d4-d7}}, [r3]!\n",
+            pair!(pair_32, "vpadal"),
+            "subs r1, r1, #1\n",
+            "bne 12b\n",
+            "13:\n",
+            // Carry: sixteen more; minus: eight more.
+            "lsls r1, lr, #28\n",
+            "bcc 14f\n",
+            "vld1.8 {{d0-d1}}, [r2]!\n",
+            "vld1.8 {{d4-d5}}, [r3]!\n",
+            pair!(pair_16, "vpadal"),
+            "14:\n",
+            "bpl 15f\n",
+            "vld1.8 {{d0}}, [r2]",
+            $back,
+            "\n",
+            "vld1.8 {{d4}}, [r3]",
+            $back,
+            "\n",
+            pair!(pair_8, "vpadal"),
+        )
+    };
+}
+
+/// First rows of less than 32 taps.
+macro_rules! short_row {
+    ($back:literal) => {
+        concat!(
+            "18:\n",
+            "lsls r1, lr, #28\n",
+            "bcc 19f\n",
+            "vld1.8 {{d0-d1}}, [r2]!\n",
+            "vld1.8 {{d4-d5}}, [r3]!\n",
+            pair!(pair_16, "vpaddl"),
+            "b 14b\n",
+            "19:\n",
+            "vld1.8 {{d0}}, [r2]",
+            $back,
+            "\n",
+            "vld1.8 {{d4}}, [r3]",
+            $back,
+            "\n",
+            pair!(pair_8, "vpaddl"),
+            "b 15b\n",
+        )
+    };
+}
+
 /// [`pairs`] and [`pairs_shifted`].
 macro_rules! pairs {
     ($(#[$doc:meta])* $name:ident, $shift:literal) => {
@@ -114,31 +176,7 @@ macro_rules! pairs {
             "ldr r9, [r0, #{row_count}]",
             "add r10, r10, #8",
             "ldrd r2, r3, [r8], #32",
-            "lsrs r1, lr, #5",
-            "beq 18f",
-            "vld1.8 {{d0-d3}}, [r2]!",
-            "vld1.8 {{d4-d7}}, [r3]!",
-            pair!(pair_32, "vpaddl"),
-            "subs r1, r1, #1",
-            "beq 13f",
-            "12:",
-            "vld1.8 {{d0-d3}}, [r2]!",
-            "vld1.8 {{d4-d7}}, [r3]!",
-            pair!(pair_32, "vpadal"),
-            "subs r1, r1, #1",
-            "bne 12b",
-            "13:",
-            // Carry: sixteen more; minus: eight more.
-            "lsls r1, lr, #28",
-            "bcc 14f",
-            "vld1.8 {{d0-d1}}, [r2]!",
-            "vld1.8 {{d4-d5}}, [r3]!",
-            pair!(pair_16, "vpadal"),
-            "14:",
-            "bpl 15f",
-            "vld1.8 {{d0}}, [r2]",
-            "vld1.8 {{d4}}, [r3]",
-            pair!(pair_8, "vpadal"),
+            row!(""),
             "15:",
             "subs r9, r9, #1",
             "beq 16f",
@@ -174,19 +212,7 @@ macro_rules! pairs {
             "subs r11, r11, #1",
             "bne 11b",
             next_quad!(),
-            // First rows of less than 32 taps.
-            "18:",
-            "lsls r1, lr, #28",
-            "bcc 19f",
-            "vld1.8 {{d0-d1}}, [r2]!",
-            "vld1.8 {{d4-d5}}, [r3]!",
-            pair!(pair_16, "vpaddl"),
-            "b 14b",
-            "19:",
-            "vld1.8 {{d0}}, [r2]",
-            "vld1.8 {{d4}}, [r3]",
-            pair!(pair_8, "vpaddl"),
-            "b 15b",
+            short_row!(""),
         );
     };
 }
@@ -232,31 +258,7 @@ macro_rules! adjacent {
             "add r5, r4, r8",
             "add r6, r5, r8",
             "add r7, r6, r8",
-            "lsrs r1, lr, #5",
-            "beq 18f",
-            "vld1.8 {{d0-d3}}, [r2]!",
-            "vld1.8 {{d4-d7}}, [r3]!",
-            pair!(pair_32, "vpaddl"),
-            "subs r1, r1, #1",
-            "beq 13f",
-            "12:",
-            "vld1.8 {{d0-d3}}, [r2]!",
-            "vld1.8 {{d4-d7}}, [r3]!",
-            pair!(pair_32, "vpadal"),
-            "subs r1, r1, #1",
-            "bne 12b",
-            "13:",
-            // Carry: sixteen more; minus: eight more.
-            "lsls r1, lr, #28",
-            "bcc 14f",
-            "vld1.8 {{d0-d1}}, [r2]!",
-            "vld1.8 {{d4-d5}}, [r3]!",
-            pair!(pair_16, "vpadal"),
-            "14:",
-            "bpl 15f",
-            "vld1.8 {{d0}}, [r2]!",
-            "vld1.8 {{d4}}, [r3]!",
-            pair!(pair_8, "vpadal"),
+            row!("!"),
             "15:",
             finish_pair!($shift, "r1"),
             "subs r11, r11, #1",
@@ -264,19 +266,7 @@ macro_rules! adjacent {
             "vst1.32 {{d0[1]}}, [r12], r10",
             "bne 11b",
             next_quad!(),
-            // Less than 32 taps.
-            "18:",
-            "lsls r1, lr, #28",
-            "bcc 19f",
-            "vld1.8 {{d0-d1}}, [r2]!",
-            "vld1.8 {{d4-d5}}, [r3]!",
-            pair!(pair_16, "vpaddl"),
-            "b 14b",
-            "19:",
-            "vld1.8 {{d0}}, [r2]!",
-            "vld1.8 {{d4}}, [r3]!",
-            pair!(pair_8, "vpaddl"),
-            "b 15b",
+            short_row!("!"),
         );
     };
 }

@@ -7,6 +7,7 @@
 //! batch norm with statistics of the stitched network would do, also where an exporter folded it into the convolution.
 //! Weights stay those of the anchor; scale and shift become part of the multipliers and biases of the int8 convolution.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::space::segment;
@@ -142,13 +143,22 @@ pub fn fit(
     let batch = batch_of(family, images);
     let own: Vec<HashMap<&str, Statistics>> = family.anchors.iter().map(|anchor| own(anchor, &batch)).collect();
     let mut candidates: Vec<&Candidate> = space.candidates.iter().filter(|c| !c.layers.is_empty()).collect();
-    candidates.sort_by_key(|candidate| candidate.legs.len());
+    candidates.sort_by_key(|candidate| (candidate.legs.len(), candidate.legs[0]));
     let all = candidates.len() as u64;
+    // What the first leg of the candidates at hand gives.
+    let mut front: Option<(Leg, Batch)> = None;
     for (done, candidate) in candidates.into_iter().enumerate() {
         let (Some(&layer), [.., left, last]) = (candidate.layers.last(), &candidate.legs[..]) else { continue };
         let crossing = crossing(*left, *last);
-        if chosen(layer) && layers[layer].norms_at(crossing).is_empty() {
-            let norms = behind(family, candidate, layers, &own[last.anchor], &batch)?;
+        let own = &own[last.anchor];
+        if chosen(layer) && !own.is_empty() && layers[layer].norms_at(crossing).is_empty() {
+            let first = candidate.legs[0];
+            let features = match front.take() {
+                Some((leg, features)) if leg == first => features,
+                _ => forward(&segment(family, first)?, &batch),
+            };
+            let norms = behind(family, candidate, layers, own, &features)?;
+            front = Some((first, features));
             if !norms.is_empty() {
                 layers[layer].norms.push(Recalibration { crossing, norms });
             }
@@ -189,25 +199,24 @@ pub fn own<'a>(anchor: &'a Anchor, batch: &Batch) -> HashMap<&'a str, Statistics
     found
 }
 
-/// The norms behind the last crossing of a candidate. Each is measured behind those in front of it.
+/// The norms behind the last crossing of a candidate, whose first leg gives `front`. Each is measured behind those in front of
+/// it.
 fn behind(
     family: &Family,
     candidate: &Candidate,
     layers: &[StitchingLayer],
     own: &HashMap<&str, Statistics>,
-    batch: &Batch,
+    front: &Batch,
 ) -> Result<Vec<ChannelNorm>, StitchError> {
     let mut norms = Vec::new();
-    if own.is_empty() {
-        return Ok(norms);
-    }
-    let mut features = forward(&segment(family, candidate.legs[0])?, batch);
+    let mut features = Cow::Borrowed(front);
     for (index, (pair, &layer)) in candidate.legs.windows(2).zip(&candidate.layers).enumerate() {
         let (left, entered) = (pair[0], pair[1]);
         let graph = segment(family, entered)?;
-        features = forward(&layers[layer].to_graph(&features.shape, &graph.input_shape), &features);
+        features = Cow::Owned(forward(&layers[layer].to_graph(&features.shape, &graph.input_shape), &features));
         if index + 1 < candidate.layers.len() {
-            features = forward(&recalibrated(graph, layers[layer].norms_at(crossing(left, entered))), &features);
+            let graph = recalibrated(graph, layers[layer].norms_at(crossing(left, entered)));
+            features = Cow::Owned(forward(&graph, &features));
             continue;
         }
         forward_adjust(&graph, &features, &mut |value, values| {

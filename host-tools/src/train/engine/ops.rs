@@ -135,6 +135,17 @@ impl Pair {
         self.first_trained || self.second_trained
     }
 
+    /// Elements of the sums of both, one for each channel.
+    pub fn channel_sums_len(&self, channels: usize) -> usize {
+        if self.is_trained() { 2 * channels } else { 0 }
+    }
+
+    /// Hands out such sums.
+    pub fn flush_channels(&self, sums: &[f32], channels: usize, grads: &mut Grads) {
+        let (first, second) = sums.split_at(channels);
+        self.flush(first, second, grads);
+    }
+
     /// Hands out the sums of both, which lie one after the other.
     pub fn flush(&self, first: &[f32], second: &[f32], grads: &mut Grads) {
         if self.first_trained {

@@ -2,6 +2,7 @@
 //! and the variance of each channel over their positions.
 
 use super::{Backward, Forward, Operator, Pair, Reads};
+use crate::stitch::recalibrate::statistics;
 use crate::train::engine::Grads;
 use crate::train::engine::kernels::rows;
 
@@ -16,31 +17,18 @@ pub struct BatchNormStep {
 }
 
 /// Mean and one over the deviation of each channel.
-fn statistics(values: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
-    let mut sums = vec![(0f64, 0f64); channels];
-    for row in values.chunks_exact(channels.max(1)) {
-        for ((sum, squares), &value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(value);
-            *squares += f64::from(value) * f64::from(value);
-        }
-    }
-    let count = (values.len() / channels.max(1)).max(1) as f64;
-    let mean = sums.iter().map(|(sum, _)| (sum / count) as f32).collect();
-    let inverse = |&(sum, squares): &(f64, f64)| {
-        let variance = (squares / count - (sum / count).powi(2)).max(0.0);
-        (1.0 / (variance + EPSILON).sqrt()) as f32
-    };
-    (mean, sums.iter().map(inverse).collect())
+fn mean_and_inverse(values: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
+    let inverse = |variance: f64| (1.0 / (variance + EPSILON).sqrt()) as f32;
+    statistics(values, channels).into_iter().map(|(mean, variance)| (mean as f32, inverse(variance))).unzip()
 }
 
 impl Operator for BatchNormStep {
     fn sums_len(&self) -> usize {
-        if self.params.is_trained() { 2 * self.channels } else { 0 }
+        self.params.channel_sums_len(self.channels)
     }
 
     fn flush(&self, sums: &[f32], grads: &mut Grads) {
-        let (scale, shift) = sums.split_at(self.channels);
-        self.params.flush(scale, shift, grads);
+        self.params.flush_channels(sums, self.channels, grads);
     }
 
     fn aux_len(&self) -> usize {
@@ -52,7 +40,7 @@ impl Operator for BatchNormStep {
     }
 
     fn forward(&self, run: Forward<'_>) {
-        let (mean, inverse) = statistics(run.inputs[0], self.channels);
+        let (mean, inverse) = mean_and_inverse(run.inputs[0], self.channels);
         let (scale, shift) = (run.params.values(self.params.first), run.params.values(self.params.second));
         let factor: Vec<f32> = inverse.iter().zip(scale).map(|(inverse, scale)| inverse * scale).collect();
         let summand: Vec<f32> =

@@ -13,12 +13,11 @@ pub struct AffineStep {
 
 impl Operator for AffineStep {
     fn sums_len(&self) -> usize {
-        if self.params.is_trained() { 2 * self.channels } else { 0 }
+        self.params.channel_sums_len(self.channels)
     }
 
     fn flush(&self, sums: &[f32], grads: &mut Grads) {
-        let (scale, shift) = sums.split_at(self.channels);
-        self.params.flush(scale, shift, grads);
+        self.params.flush_channels(sums, self.channels, grads);
     }
 
     fn reads(&self) -> Reads {
@@ -66,12 +65,11 @@ pub struct LayerNormStep {
 
 impl Operator for LayerNormStep {
     fn sums_len(&self) -> usize {
-        if self.params.is_trained() { 2 * self.channels } else { 0 }
+        self.params.channel_sums_len(self.channels)
     }
 
     fn flush(&self, sums: &[f32], grads: &mut Grads) {
-        let (scale, shift) = sums.split_at(self.channels);
-        self.params.flush(scale, shift, grads);
+        self.params.flush_channels(sums, self.channels, grads);
     }
 
     fn aux_len(&self) -> usize {

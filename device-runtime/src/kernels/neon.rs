@@ -9,6 +9,7 @@ mod depthwise;
 mod finish;
 #[cfg(any(test, feature = "std"))]
 mod packed;
+mod pool;
 mod products;
 mod sums;
 mod tiles;
@@ -16,7 +17,8 @@ mod tiles;
 pub use conv::conv2d;
 pub use depthwise::depthwise;
 #[cfg(any(test, feature = "std"))]
-pub use packed::{conv2d_packed, depthwise_packed};
+pub use packed::{conv2d_packed, depthwise_packed, draw};
+pub use pool::sum_row;
 
 use super::params::Add;
 use super::reference;

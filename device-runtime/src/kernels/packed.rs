@@ -1,21 +1,28 @@
 //! Convolutions whose weights are packed: copied once into the order in which the kernels of one ISA read them.
 //!
-//! Only with feature `std`, since the copy takes memory. The kernels read windows at fixed distances, from the input where it
-//! has no borders to care for, otherwise from an image of it: a copy with the padding around it.
+//! Only with feature `std`, since the copy takes memory. The kernels read windows from an image of the input: a copy with the padding
+//! around it, in which windows are at fixed distances or laid together in blocks. Some read the input itself where it has no borders
+//! to care for.
 
 // Processors without such kernels have the types alone, which then pack nothing.
 #![cfg_attr(not(any(neon, target_arch = "x86_64")), allow(dead_code))]
 
+#[cfg(neon)]
+mod blocks;
 mod layout;
 mod order;
+mod place;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::vec::Vec;
 
+#[cfg(neon)]
+pub(super) use blocks::{Block, Blocks, LARGEST, block_windows};
 pub(super) use layout::Layout;
 pub use order::Panels;
+use place::{Place, extents};
 
 use super::check;
 #[cfg(any(neon, target_arch = "x86_64"))]
@@ -41,19 +48,24 @@ pub struct PackedConv {
     filters: Filters,
     conv: Conv2d,
     residual: Option<Add>,
-    layout: Layout,
+    place: Place,
     panels: Arc<Panels>,
     tables: Tables,
 }
 
-/// Requantization of all output channels, whole panels of them.
+/// Bytes behind an image that a kernel may read, for a row filled with zeros.
+const SLACK: usize = 16;
+/// Largest image: bigger ones come of windows that hardly touch the input.
+const MAX_IMAGE_BYTES: usize = 64 << 20;
+
+/// Requantization of all output channels, whole panels of them, in the order in which the kernel has its sums.
 #[derive(Debug, Clone)]
 pub(super) struct Tables {
     /// Biases, with what the kernel's form of the activations adds taken off.
     pub bias: Vec<i32>,
     /// Multipliers.
     pub multiplier: Vec<i32>,
-    /// Right shifts of the upper half of the product: 1 to 31.
+    /// Right shifts of the upper half of the product, 1 to 31; on Arm less one and negative: left shifts of twice that half.
     pub shift: Vec<i32>,
     /// Bits by which sums are shifted left first; see [`pre_shift`].
     pub bits: u32,
@@ -62,8 +74,8 @@ pub(super) struct Tables {
 }
 
 /// What a kernel takes, apart from activations.
-pub(super) struct Operands<'a> {
-    pub layout: &'a Layout,
+pub(super) struct Operands<'a, L = Layout> {
+    pub layout: &'a L,
     pub panels: &'a [i8],
     pub tables: &'a Tables,
     pub residual: Option<&'a Add>,
@@ -87,18 +99,21 @@ pub struct Form {
     flip: i8,
     /// Whether the kernel takes weights of -128.
     takes_lowest: bool,
+    /// Whether tables hold every pair of channels twice, for the pairs of two windows.
+    has_pairs: bool,
 }
 
 impl Form {
     /// The form that the kernels of `isa` take on this processor; `None` if they take none.
     fn of(isa: Isa, filters: Filters) -> Option<Self> {
-        let form = |channels, taps, row| Self { filters, channels, taps, row, flip: 0, takes_lowest: true };
+        let form =
+            |channels, taps, row| Self { filters, channels, taps, row, flip: 0, takes_lowest: true, has_pairs: false };
         match (isa, filters) {
             #[cfg(neon)]
             (Isa::Neon | Isa::NeonDot | Isa::NeonI8mm, _) => Some(match (isa::neon_level(isa), filters) {
                 (super::neon::Level::Base, Filters::Dense) => Self { takes_lowest: false, ..form(8, 2, 4) },
                 (super::neon::Level::Dot, Filters::Dense) => form(8, 4, 4),
-                (super::neon::Level::Matrix, Filters::Dense) => form(8, 8, 8),
+                (super::neon::Level::Matrix, Filters::Dense) => Self { has_pairs: true, ..form(8, 8, 8) },
                 (super::neon::Level::Base, Filters::Depthwise) => Self { takes_lowest: false, ..form(8, 1, 3) },
                 (_, Filters::Depthwise) => form(8, 4, 4),
             }),
@@ -108,6 +123,30 @@ impl Form {
                 let _ = form;
                 None
             }
+        }
+    }
+}
+
+impl Tables {
+    /// `sums` are those of every channel's weights; `bits` as [`pre_shift`] says.
+    fn new(q: &Requant<'_>, form: Form, sums: &[i32], bits: u32) -> Self {
+        let fill = |values: &mut dyn Iterator<Item = i32>, rest: i32| {
+            let mut filled: Vec<i32> = values.take(sums.len()).collect();
+            filled.resize(sums.len().next_multiple_of(form.channels), rest);
+            if form.has_pairs {
+                filled = filled.as_chunks::<2>().0.iter().flat_map(|&[a, b]| [a, b, a, b]).collect();
+            }
+            filled
+        };
+        let offset = |sum: i32| i32::from(form.flip).wrapping_mul(sum);
+        let shift = |shift: i32| if cfg!(neon) { -1 - shift } else { shift };
+        let shifts = q.shift.iter().map(|&by| (i32::from(by) + bits as i32 - 32).clamp(1, 31));
+        Self {
+            bias: fill(&mut q.bias.iter().zip(sums).map(|(&bias, &sum)| bias.wrapping_add(offset(sum))), 0),
+            multiplier: fill(&mut q.multiplier.iter().copied(), 0),
+            shift: fill(&mut shifts.map(shift), shift(1)),
+            bits,
+            landing: q.landing,
         }
     }
 }
@@ -129,8 +168,8 @@ impl PackedConv {
     ) -> Result<Option<Self>, ShapeError> {
         check::constants(conv, q, weights)?;
         let Some(form) = Form::of(isa, filters) else { return Ok(None) };
-        let Some(layout) = Layout::new(conv, form) else { return Ok(None) };
-        let panels = Panels::new(form, &layout, weights);
+        let Some(place) = Place::new(conv, form) else { return Ok(None) };
+        let panels = Panels::new(form, place.filter(), weights);
         Ok(panels.and_then(|panels| Self::with_panels(isa, filters, conv, q, residual, Arc::new(panels))))
     }
 
@@ -145,28 +184,14 @@ impl PackedConv {
         panels: Arc<Panels>,
     ) -> Option<Self> {
         let form = Form::of(isa, filters)?;
-        let layout = Layout::new(conv, form)?;
+        let place = Place::new(conv, form)?;
         let channels = usize::from(conv.output.c);
         let bits = pre_shift(q, channels, conv.taps())?;
-        if !panels.fit(form, &layout, channels) {
+        if !panels.fit(form, place.filter(), channels) {
             return None;
         }
-        let padded = channels.next_multiple_of(form.channels);
-        let fill = |values: &mut dyn Iterator<Item = i32>, rest: i32| {
-            let mut filled: Vec<i32> = values.take(channels).collect();
-            filled.resize(padded, rest);
-            filled
-        };
-        let offset = |sum: i32| i32::from(form.flip).wrapping_mul(sum);
-        let mut biases = q.bias.iter().zip(panels.sums()).map(|(&bias, &sum)| bias.wrapping_add(offset(sum)));
-        let tables = Tables {
-            bias: fill(&mut biases, 0),
-            multiplier: fill(&mut q.multiplier.iter().copied(), 0),
-            shift: fill(&mut q.shift.iter().map(|&shift| (i32::from(shift) + bits as i32 - 32).clamp(1, 31)), 1),
-            bits,
-            landing: q.landing,
-        };
-        Some(Self { isa, filters, conv: *conv, residual: residual.copied(), layout, panels, tables })
+        let tables = Tables::new(q, form, panels.sums(), bits);
+        Some(Self { isa, filters, conv: *conv, residual: residual.copied(), place, panels, tables })
     }
 
     /// The packed weights, for other convolutions with the same ones.
@@ -178,7 +203,7 @@ impl PackedConv {
     /// Bytes of the image that [`run`](Self::run) needs; 0 where the input is read where it lies.
     #[must_use]
     pub const fn image_bytes(&self) -> usize {
-        self.layout.image_bytes()
+        self.place.image_bytes()
     }
 
     /// Runs the convolution. With a residual the output holds the second operand beforehand. `image` may be overwritten.
@@ -197,11 +222,14 @@ impl PackedConv {
     pub fn draw<'x>(&'x self, input: &'x [i8], image: &'x mut [i8]) -> Result<Drawn<'x>, ShapeError> {
         check::shape(self.conv.input, input.len(), ShapeError::Input)?;
         let image = image.get_mut(..self.image_bytes()).ok_or(ShapeError::Scratch)?;
-        let source = match self.isa {
+        let source = match &self.place {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: weights have a form for these kernels only where the processor has the instructions.
-            Isa::Vnni => unsafe { super::vnni::draw(&self.layout, &self.conv, input, image) },
-            _ => self.layout.source(&self.conv, input, image),
+            Place::Apart(layout) => unsafe { super::vnni::draw(layout, &self.conv, input, image) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Place::Apart(layout) => layout.source(&self.conv, input, image),
+            #[cfg(neon)]
+            Place::Together(blocks) => super::neon::draw(isa::neon_level(self.isa), blocks, &self.conv, input, image),
         };
         Ok(Drawn { packed: self, source })
     }
@@ -230,54 +258,64 @@ impl Drawn<'_> {
     /// Parts of the output begin at positions that this divides.
     #[must_use]
     pub const fn granule(&self) -> usize {
-        match self.packed.filters {
-            Filters::Dense => 1,
-            Filters::Depthwise => self.packed.layout.line_windows(),
-        }
+        self.packed.place.granule()
     }
 
     /// Computes the output's positions from `first` on, as many as `output` holds.
     ///
     /// # Errors
-    /// [`ShapeError::Output`] unless these are positions of the output, and a whole number of [`granule`](Self::granule)s of them.
+    /// [`ShapeError::Output`] unless these are positions of the output, and begin and, but for the last ones, end at multiples of the
+    /// [`granule`](Self::granule).
     pub fn run(&self, first: usize, output: &mut [i8]) -> Result<(), ShapeError> {
-        let channels = usize::from(self.packed.conv.output.c).max(1);
+        let PackedConv { isa, place, panels, tables, residual, .. } = self.packed;
+        let channels = self.channels().max(1);
         let (windows, granule) = (output.len() / channels, self.granule().max(1));
-        let is_whole = output.len().is_multiple_of(channels * granule) && first.is_multiple_of(granule);
-        let is_inside = first.checked_add(windows).is_some_and(|end| end <= self.windows());
+        let end = first.checked_add(windows).ok_or(ShapeError::Output)?;
+        let is_whole = output.len().is_multiple_of(channels) && first.is_multiple_of(granule);
+        let is_inside = end == self.windows() || (end < self.windows() && end.is_multiple_of(granule));
         check::require(is_whole && is_inside, ShapeError::Output)?;
-        let operands = Operands {
-            layout: &self.packed.layout,
-            panels: self.packed.panels.weights(),
-            tables: &self.packed.tables,
-            residual: self.packed.residual.as_ref(),
-            channels,
-            first,
-        };
-        let (source, filters) = (self.source.as_ptr(), self.packed.filters);
-        match self.packed.isa {
+        let (panels, residual, source) = (panels.weights(), residual.as_ref(), self.source.as_ptr());
+        match place {
+            Place::Apart(layout) => {
+                let operands = Operands { layout, panels, tables, residual, channels, first };
+                run_apart(*isa, self.packed.filters, &operands, source, output)
+            }
             #[cfg(neon)]
-            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
-                let level = isa::neon_level(self.packed.isa);
-                match filters {
-                    Filters::Dense => super::neon::conv2d_packed(level, &operands, source, output),
-                    Filters::Depthwise => super::neon::depthwise_packed(level, &operands, source, output),
-                }
+            Place::Together(layout) => {
+                let operands = Operands { layout, panels, tables, residual, channels, first };
+                super::neon::conv2d_packed(isa::neon_level(*isa), &operands, source, output);
                 Ok(())
             }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: weights have a form for these kernels only where the processor has the instructions.
-            Isa::Vnni => unsafe {
-                match filters {
-                    Filters::Dense => super::vnni::conv2d_packed(&operands, source, output),
-                    Filters::Depthwise => super::vnni::depthwise_packed(&operands, source, output),
-                }
-                Ok(())
-            },
-            _ => {
-                let _ = (operands, source, filters);
-                Err(ShapeError::Geometry)
+        }
+    }
+}
+
+/// Runs windows at fixed distances.
+fn run_apart(
+    isa: Isa,
+    filters: Filters,
+    operands: &Operands<'_>,
+    source: *const i8,
+    output: &mut [i8],
+) -> Result<(), ShapeError> {
+    match (isa, filters) {
+        #[cfg(neon)]
+        (Isa::Neon | Isa::NeonDot | Isa::NeonI8mm, Filters::Depthwise) => {
+            super::neon::depthwise_packed(isa::neon_level(isa), operands, source, output);
+            Ok(())
+        }
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: weights have a form for these kernels only where the processor has the instructions.
+        (Isa::Vnni, _) => unsafe {
+            match filters {
+                Filters::Dense => super::vnni::conv2d_packed(operands, source, output),
+                Filters::Depthwise => super::vnni::depthwise_packed(operands, source, output),
             }
+            Ok(())
+        },
+        _ => {
+            let _ = (operands, source, output);
+            Err(ShapeError::Geometry)
         }
     }
 }

@@ -52,6 +52,8 @@ pub fn avg_pool_s8(
         Isa::ArmNeon => mean.all(output, super::arm_dsp::sum_row),
         #[cfg(arm_mve)]
         Isa::ArmMve => mean.all(output, super::arm_mve::sum_row),
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => mean.all(output, super::neon::sum_row),
         _ => mean.all(output, sum_row),
     }
     Ok(())

@@ -163,6 +163,18 @@ pub fn convolutions() -> impl Strategy<Value = Case> {
     )
 }
 
+/// Convolutions with lines of windows that fill tiles of several sizes, and leave some over.
+pub fn wide_convolutions() -> impl Strategy<Value = Case> {
+    let window = (prop::array::uniform2(1..=3u8), prop::array::uniform2(1..=2u8), prop::array::uniform2(0..=1u8))
+        .prop_map(|(kernel, stride, pad)| Window { kernel, stride, pad, dilation: [1, 1] });
+    (window, (1..=4u16, 1..=40u16, 1..=4u16, 1..=21u16), 1..=18u16, 1..=17u16, any::<i8>()).prop_flat_map(
+        |(window, (ih, iw, oh, ow), inputs, outputs, pad_value)| {
+            let (input, output) = (Shape::new(ih, iw, inputs), Shape::new(oh, ow, outputs));
+            filled(Conv2d { input, output, window, groups: 1, pad_value })
+        },
+    )
+}
+
 /// 1x1 convolutions of all positions, with input channels that mostly fill vectors.
 pub fn pointwise_of_networks() -> impl Strategy<Value = Case> {
     let inputs =

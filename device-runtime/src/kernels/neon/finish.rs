@@ -14,18 +14,27 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Tables of eight channels, with the right shifts of the upper half of the product.
+    /// Four entries of each of the three tables, with the left shifts of the doubled product.
+    ///
+    /// # Safety
+    /// There are as many.
     #[cfg(any(test, feature = "std"))]
     #[inline(always)]
-    pub fn panel(bias: &[i32; 8], multiplier: &[i32; 8], shift: &[i32; 8]) -> [Self; 2] {
-        [0, 4].map(|at| {
-            let [bias, multiplier, shift] = [bias, multiplier, shift].map(|words| words.as_ptr().wrapping_add(at));
-            // SAFETY: reads four of the eight words of each array. The doubling multiplication has taken one bit more.
-            unsafe {
-                let shift = vsubq_s32(vdupq_n_s32(-1), vld1q_s32(shift));
-                Self { bias: vld1q_s32(bias), multiplier: vld1q_s32(multiplier), shift }
-            }
-        })
+    pub unsafe fn of([bias, multiplier, shift]: [*const i32; 3]) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self { bias: vld1q_s32(bias), multiplier: vld1q_s32(multiplier), shift: vld1q_s32(shift) } }
+    }
+
+    /// Eight entries of each of the three tables, twice.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub unsafe fn twice(tables: [*const i32; 3]) -> [Self; 4] {
+        // SAFETY: the caller's promise.
+        let [low, high] = [0, 4].map(|at| unsafe { Self::of(tables.map(|table| table.wrapping_add(at))) });
+        [low, high, low, high]
     }
 
     /// The biases, which sums start with.
@@ -126,7 +135,16 @@ impl<'a> Finish<'a> {
             // SAFETY: vectors are part of this architecture.
             sums = sums.map(|sum| unsafe { vshlq_s32(sum, vdupq_n_s32(self.bits)) });
         }
-        self.narrow(scale(sums, &tables))
+        let values = self.narrow(scale(sums, &tables));
+        // SAFETY: vectors are part of this architecture.
+        unsafe { vminq_s8(vmaxq_s8(values, self.lo), self.hi) }
+    }
+
+    /// As [`values`](Self::values); with `PLAIN`, [`is_plain`](Self::is_plain) holds.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub fn values_of<const PLAIN: bool>(&self, sums: [int32x4_t; 4], tables: &[Tables; 4]) -> int8x16_t {
+        if PLAIN { self.narrow(scale(sums, tables)) } else { self.values(sums, *tables) }
     }
 
     /// Scaled sums to int8.
@@ -136,7 +154,7 @@ impl<'a> Finish<'a> {
         unsafe {
             let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
             let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
-            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
+            vqmovn_high_s16(vqmovn_s16(low), high)
         }
     }
 
@@ -226,47 +244,11 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// True if results are neither shifted left first nor added to what the output holds.
+    /// True if results are neither shifted left first, nor clamped to less than int8, nor added to what the output holds.
     #[cfg(any(test, feature = "std"))]
     pub fn is_plain(&self) -> bool {
-        self.bits == 0 && self.residual.is_none()
-    }
-
-    /// As [`store_two`](Self::store_two); with `PLAIN`, [`is_plain`](Self::is_plain) holds.
-    ///
-    /// # Safety
-    /// Both places have eight readable and writable bytes.
-    #[cfg(any(test, feature = "std"))]
-    #[inline(always)]
-    pub unsafe fn store_pair<const PLAIN: bool>(
-        &self,
-        sums: [[int32x4_t; 2]; 2],
-        tables: &[Tables; 2],
-        places: [*mut i8; 2],
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if !PLAIN {
-                return self.store_two(sums, tables, places);
-            }
-            let [[a, b], [c, d]] = sums;
-            let [low, high] = *tables;
-            let values = self.narrow(scale([a, b, c, d], &[low, high, low, high]));
-            vst1_s8(places[0], vget_low_s8(values));
-            vst1_s8(places[1], vget_high_s8(values));
-        }
-    }
-
-    /// Sums, bias included, of eight adjacent channels to their place.
-    ///
-    /// # Safety
-    /// The place has eight readable and writable bytes.
-    #[cfg(any(test, feature = "std"))]
-    #[inline(always)]
-    pub unsafe fn store_eight(&self, [a, b]: [int32x4_t; 2], tables: &[Tables; 2], place: *mut i8) {
-        let [low, high] = *tables;
-        // SAFETY: as above.
-        unsafe { self.store_row::<8>([a, b, b, b], &[low, high, high, high], place) }
+        let Landing { lo, hi, .. } = self.q.landing;
+        self.bits == 0 && (lo, hi) == (i8::MIN, i8::MAX) && self.residual.is_none()
     }
 
     /// Sums, bias included, of sixteen adjacent channels, or of the first eight, to their place.
@@ -346,7 +328,7 @@ impl Addition {
 
     /// Sixteen sums.
     #[inline(always)]
-    fn of(&self, a: int8x16_t, b: int8x16_t) -> int8x16_t {
+    pub fn of(&self, a: int8x16_t, b: int8x16_t) -> int8x16_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
             let low = self.eight(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b)));

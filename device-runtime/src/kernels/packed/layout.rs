@@ -1,27 +1,19 @@
 //! Where the windows of a convolution lie in what a packed kernel reads.
 
-use super::{Filters, Form};
+use super::order::FilterRows;
+use super::{Filters, Form, MAX_IMAGE_BYTES, SLACK, extents};
 use crate::kernels::params::Conv2d;
-
-/// Bytes behind an image that a kernel row filled with zeros may read.
-const SLACK: usize = 16;
-/// Largest image: bigger ones come of windows that hardly touch the input.
-const MAX_IMAGE_BYTES: usize = 64 << 20;
 
 /// Windows at fixed distances, in the input or in an image of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// Kernel rows.
-    pub rows: usize,
-    /// Adjacent taps of a kernel row, filled to what the kernel takes at a time.
-    pub row_taps: usize,
-    /// Taps of a kernel row.
-    pub taps: usize,
+    pub filter: FilterRows,
     /// Bytes from kernel row to kernel row.
     pub row_step: usize,
     /// Bytes from window to window.
     pub column_step: usize,
     /// Lines of windows, windows of a line, and bytes from line to line.
+    #[cfg(target_arch = "x86_64")]
     lines: usize,
     line_windows: usize,
     line_step: usize,
@@ -29,6 +21,8 @@ pub struct Layout {
     image: Option<[usize; 2]>,
     /// What values of the image are combined with.
     flip: i8,
+    /// Whether parts of the output begin anywhere: kernels for dense filters take windows one by one, others lines of them.
+    is_cut_anywhere: bool,
 }
 
 impl Layout {
@@ -45,32 +39,29 @@ impl Layout {
         }
         let channels = usize::from(p.input.c);
         let [row_stride, column_stride] = w.stride.map(usize::from);
-        let (out_rows, out_columns) = (usize::from(p.output.h), usize::from(p.output.w));
-        let height =
-            out_rows.checked_sub(1)? * row_stride + kernel_rows.checked_sub(1)? * usize::from(w.dilation[0]) + 1;
-        let width = out_columns.checked_sub(1)? * column_stride + kernel_columns;
+        let [height, width] = extents(p)?;
         let taps = match form.filters {
             Filters::Dense => kernel_columns * channels,
             Filters::Depthwise => kernel_columns,
         };
-        let row_taps = taps.next_multiple_of(form.row);
+        let filter = FilterRows::new(kernel_rows, taps, form.row);
         let is_inside = w.pad == [0, 0] && height <= usize::from(p.input.h) && width <= usize::from(p.input.w);
-        let in_place = form.filters == Filters::Dense && is_inside && taps == row_taps && form.flip == 0;
+        let in_place = form.filters == Filters::Dense && is_inside && filter.is_full() && form.flip == 0;
         let line_bytes = if in_place { usize::from(p.input.w) } else { width } * channels;
         if height.checked_mul(line_bytes)? > MAX_IMAGE_BYTES {
             return None;
         }
         Some(Self {
-            rows: kernel_rows,
-            row_taps,
-            taps,
+            filter,
             row_step: usize::from(w.dilation[0]) * line_bytes,
             column_step: column_stride * channels,
-            lines: out_rows,
-            line_windows: out_columns,
+            #[cfg(target_arch = "x86_64")]
+            lines: p.output.h.into(),
+            line_windows: p.output.w.into(),
             line_step: row_stride * line_bytes,
             image: (!in_place).then_some([height, line_bytes]),
             flip: form.flip,
+            is_cut_anywhere: form.filters == Filters::Dense,
         })
     }
 
@@ -82,7 +73,7 @@ impl Layout {
         }
     }
 
-    /// What the kernel reads: the image, which is drawn, or the input. All windows that [`walk`](Self::walk) gives lie in it.
+    /// What the kernel reads: the image, which is drawn, or the input.
     #[inline(always)]
     pub fn source<'x>(&self, p: &Conv2d, input: &'x [i8], image: &'x mut [i8]) -> &'x [i8] {
         let Some([_, line_bytes]) = self.image else { return input };
@@ -116,12 +107,13 @@ impl Layout {
         self.image.map_or(0, |[lines, _]| lines)
     }
 
-    /// Windows of a line.
-    pub const fn line_windows(&self) -> usize {
-        self.line_windows
+    /// Parts of the output begin at windows that this divides.
+    pub const fn granule(&self) -> usize {
+        if self.is_cut_anywhere { 1 } else { self.line_windows }
     }
 
     /// Starts of the windows from `first` on, in order.
+    #[cfg(target_arch = "x86_64")]
     pub fn walk(&self, first: usize) -> Walk {
         let mut layout = *self;
         if layout.line_step == layout.line_windows * layout.column_step {
@@ -152,6 +144,7 @@ pub struct Line {
 }
 
 /// Walks the starts of windows.
+#[cfg(target_arch = "x86_64")]
 pub struct Walk {
     layout: Layout,
     /// Window within its line.
@@ -160,6 +153,7 @@ pub struct Walk {
     line: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Walk {
     /// Starts of the next `count` windows, at most `W`, in bytes from the source's; the last is repeated.
     #[inline(always)]

@@ -2,15 +2,37 @@
 
 use std::vec::Vec;
 
-use super::{Filters, Form, Layout};
+use super::{Filters, Form};
+
+/// The rows of a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterRows {
+    /// Kernel rows.
+    pub rows: usize,
+    /// Taps of a kernel row.
+    pub taps: usize,
+    /// Taps of a row, filled to what the kernel takes at a time.
+    pub row_taps: usize,
+}
+
+impl FilterRows {
+    /// Rows filled to a multiple of `fill` taps.
+    pub const fn new(rows: usize, taps: usize, fill: usize) -> Self {
+        Self { rows, taps, row_taps: taps.next_multiple_of(fill) }
+    }
+
+    /// True if nothing fills the rows.
+    pub const fn is_full(&self) -> bool {
+        self.taps == self.row_taps
+    }
+}
 
 /// Packed weights: panels of a few output channels, of each all taps, a few adjacent ones of every channel after the other.
 /// What fills kernel rows and the last panel is zero.
 #[derive(Debug)]
 pub struct Panels {
     form: Form,
-    rows: usize,
-    taps: usize,
+    filter: FilterRows,
     weights: Vec<i8>,
     /// Where they begin: at a cache line's boundary.
     start: usize,
@@ -24,13 +46,13 @@ const LINE: usize = 64;
 
 impl Panels {
     /// Packs weights; `None` if the kernel does not take them.
-    pub(super) fn new(form: Form, layout: &Layout, weights: &[i8]) -> Option<Self> {
-        let filter = layout.rows * layout.taps;
+    pub(super) fn new(form: Form, rows: FilterRows, weights: &[i8]) -> Option<Self> {
+        let filter = rows.rows * rows.taps;
         if filter == 0 || (!form.takes_lowest && weights.contains(&i8::MIN)) {
             return None;
         }
         let channels = weights.len() / filter;
-        let panel = form.channels * layout.rows * layout.row_taps;
+        let panel = form.channels * rows.rows * rows.row_taps;
         let bytes = channels.div_ceil(form.channels) * panel;
         let mut storage = vec![0; bytes + LINE];
         let start = storage.as_ptr().align_offset(LINE).min(LINE);
@@ -38,21 +60,21 @@ impl Panels {
         let mut sums = vec![0i32; channels];
         for (at, &w) in weights.iter().enumerate() {
             let (o, row, tap) = match form.filters {
-                Filters::Dense => (at / filter, at % filter / layout.taps, at % layout.taps),
+                Filters::Dense => (at / filter, at % filter / rows.taps, at % rows.taps),
                 // The rows of a column follow each other.
-                Filters::Depthwise => (at % channels, at / channels % layout.taps, at / channels / layout.taps),
+                Filters::Depthwise => (at % channels, at / channels % rows.taps, at / channels / rows.taps),
             };
-            let tap = row * layout.row_taps + tap;
+            let tap = row * rows.row_taps + tap;
             let first = o / form.channels * panel + o % form.channels * form.taps;
             packed[first + tap / form.taps * form.taps * form.channels + tap % form.taps] = w;
             sums[o] = sums[o].wrapping_add(w.into());
         }
-        Some(Self { form, rows: layout.rows, taps: layout.taps, weights: storage, start, bytes, sums })
+        Some(Self { form, filter: rows, weights: storage, start, bytes, sums })
     }
 
     /// Whether these are weights of `channels` filters of this form.
-    pub(super) fn fit(&self, form: Form, layout: &Layout, channels: usize) -> bool {
-        (self.form, self.rows, self.taps, self.sums.len()) == (form, layout.rows, layout.taps, channels)
+    pub(super) fn fit(&self, form: Form, filter: FilterRows, channels: usize) -> bool {
+        (self.form, self.filter, self.sums.len()) == (form, filter, channels)
     }
 
     /// The weights.

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::testing::{Case, convolutions, depthwise_convolutions, depthwise_three, fully_connected, pointwise};
+use super::super::testing::{
+    Case, convolutions, depthwise_convolutions, depthwise_three, fully_connected, pointwise, wide_convolutions,
+};
 use super::*;
 
 /// What the packed kernel gives; `None` where it takes no such convolution.
@@ -15,7 +17,20 @@ fn packed(case: &Case, filters: Filters, isa: Isa) -> Option<Vec<i8>> {
     let mut image = vec![0x5A; packed.image_bytes()];
     let mut output = case.held.clone();
     packed.run(&case.input, &mut image, &mut output).expect("consistent");
+    assert_eq!(in_two_parts(&packed, case), output, "{}", isa.name());
     Some(output)
+}
+
+/// The output as two parts give it, the later one first.
+fn in_two_parts(packed: &PackedConv, case: &Case) -> Vec<i8> {
+    let mut image = vec![0xA5u8 as i8; packed.image_bytes()];
+    let mut output = case.held.clone();
+    let drawn = packed.draw(&case.input, &mut image).expect("consistent");
+    let cut = drawn.windows() / 2 / drawn.granule() * drawn.granule();
+    let (first, second) = output.split_at_mut(cut * drawn.channels());
+    drawn.run(cut, second).expect("a multiple of the granule");
+    drawn.run(0, first).expect("a multiple of the granule");
+    output
 }
 
 /// Variants that pack: all but the portable ones.
@@ -47,7 +62,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn every_packed_convolution_follows_the_definition(case in convolutions()) {
+    fn every_packed_convolution_follows_the_definition(case in prop_oneof![convolutions(), wide_convolutions()]) {
         let [_, columns] = case.conv.window.kernel.map(usize::from);
         let channels = usize::from(case.conv.input.c / case.conv.groups);
         let taps = case.conv.taps();

@@ -68,7 +68,7 @@ impl Turn<'_> {
     #[inline]
     unsafe fn panels<const W: usize>(&self) {
         let Operands { layout, panels, tables, channels, .. } = self.operands;
-        let panel_len = PANEL * layout.rows * layout.row_taps;
+        let panel_len = PANEL * layout.filter.rows * layout.filter.row_taps;
         let (biases, multipliers, shifts) =
             (tables.bias.as_chunks().0, tables.multiplier.as_chunks().0, tables.shift.as_chunks().0);
         let mut of_panels = biases.iter().zip(multipliers).zip(shifts).map(|((a, b), c)| [a, b, c]);
@@ -131,8 +131,8 @@ unsafe fn sums<const W: usize, const Q: usize>(
     let mut sums = [[_mm512_setzero_si512(); W]; Q];
     let mut x: [*const i8; W] = core::array::from_fn(|i| x[i & (TILE - 1)]);
     let mut weights = weights;
-    for _ in 0..layout.rows {
-        for at in (0..layout.row_taps).step_by(4) {
+    for _ in 0..layout.filter.rows {
+        for at in (0..layout.filter.row_taps).step_by(4) {
             // SAFETY: four taps of every window, 64 bytes of every panel.
             unsafe {
                 let filters: [__m512i; Q] =

@@ -5,7 +5,7 @@
 
 use core::arch::aarch64::*;
 
-use super::{PANEL, Sums, finish, store_channels};
+use super::{PANEL, finish};
 use crate::kernels::neon::Level;
 use crate::kernels::neon::finish::{Finish, Tables};
 use crate::kernels::neon::products::sdot;
@@ -18,6 +18,9 @@ pub fn depthwise_packed(level: Level, operands: &Operands<'_>, source: *const i8
         Level::Dot | Level::Matrix => all::<Dot>(operands, source, output),
     }
 }
+
+/// Sums of eight channels.
+type Sums = [int32x4_t; 2];
 
 /// How three rows of eight channels are multiplied.
 ///
@@ -114,16 +117,15 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
     let Operands { tables, channels, .. } = *operands;
     let finish = finish(operands);
     let stride = operands.layout.column_step / channels.max(1);
-    let (biases, multipliers) = (tables.bias.as_chunks().0, tables.multiplier.as_chunks().0);
-    let of_panels = biases.iter().zip(multipliers).zip(tables.shift.as_chunks().0);
-    for (panel, ((bias, multiplier), shift)) in of_panels.enumerate() {
-        let first = panel * PANEL;
+    let tables = [&tables.bias, &tables.multiplier, &tables.shift].map(|table| table.as_ptr());
+    for (panel, first) in (0..channels).step_by(PANEL).enumerate() {
         let weights = operands.panels.as_ptr().wrapping_add(panel * C::PANEL_BYTES);
         let call = Call::<C> {
             operands,
             finish: &finish,
-            tables: Tables::panel(bias, multiplier, shift),
-            // SAFETY: there are as many panels as tables.
+            // SAFETY: there are as many whole panels.
+            tables: unsafe { Tables::twice(tables.map(|table| table.wrapping_add(first))) },
+            // SAFETY: as above.
             weights: unsafe { C::weights(weights) },
             count: (channels - first).min(PANEL),
             len: output.len(),
@@ -146,7 +148,7 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
 struct Call<'a, C: Columns> {
     operands: &'a Operands<'a>,
     finish: &'a Finish<'a>,
-    tables: [Tables; 2],
+    tables: [Tables; 4],
     weights: [C::Column; 3],
     count: usize,
     /// Values of the whole output.
@@ -160,7 +162,8 @@ impl<C: Columns> Call<'_, C> {
     unsafe fn lines<const STRIDE: usize, const PLAIN: bool>(&self, source: *const i8, output: *mut i8) {
         let step = self.operands.channels;
         let (row_step, window_step) = (self.operands.layout.row_step, self.operands.layout.column_step);
-        let bias = self.tables.each_ref().map(Tables::bias);
+        let [low, high, ..] = self.tables.each_ref().map(Tables::bias);
+        let bias = [low, high];
         let weights = self.weights;
         for line in self.operands.layout.lines(self.operands.first, self.len, step) {
             let (mut x, mut place) = (source.wrapping_add(line.start), output.wrapping_add(line.place));
@@ -184,11 +187,12 @@ impl<C: Columns> Call<'_, C> {
                     let f = column(x.wrapping_add(2 * step));
                     let second = C::sums(bias, [d, e, f], &weights);
                     let next = place.wrapping_add(step);
+                    let sums = [first[0], first[1], second[0], second[1]];
+                    let values = self.finish.values_of::<PLAIN>(sums, &self.tables);
                     if PLAIN {
-                        self.finish.store_pair::<true>([first, second], &self.tables, [place, next]);
+                        self.finish.store_two_windows::<true>(values, [place, next]);
                     } else {
-                        store_channels(self.finish, first, &self.tables, place, self.count);
-                        store_channels(self.finish, second, &self.tables, next, self.count);
+                        self.finish.store_part_of_two(values, place, step, (2, self.count));
                     }
                     (x, place) = (x.wrapping_add(window_step), next.wrapping_add(step));
                     left -= 2;
@@ -201,8 +205,9 @@ impl<C: Columns> Call<'_, C> {
                     }
                 }
                 if left != 0 {
-                    let sums = C::sums(bias, [a, b, column(x.wrapping_add(2 * step))], &weights);
-                    store_channels(self.finish, sums, &self.tables, place, self.count);
+                    let [low, high] = C::sums(bias, [a, b, column(x.wrapping_add(2 * step))], &weights);
+                    let values = self.finish.values_of::<PLAIN>([low, high, low, high], &self.tables);
+                    self.finish.store_part_of_two(values, place, step, (1, self.count));
                 }
             }
         }

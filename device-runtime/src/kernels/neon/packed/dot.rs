@@ -1,92 +1,162 @@
 //! Kernels with SDOT: a vector holds four taps of four filters, and meets four taps of a window, taken by lane.
 
+use core::arch::aarch64::{int8x16_t, vaddq_s32, vdupq_n_s32};
 use core::arch::asm;
 
-use super::{Kernel, Sums, Taps};
+use super::{Kernel, Sums, Tables, Taps};
 
-/// SDOT by lane.
+/// SDOT by lane. Sums are those of a window's first four filters, its others, and those of the next window.
 pub struct Dot;
 
-/// Four taps of four filters, in `$weights`, for a window.
+/// Four taps of eight filters, in `wa` and `wb`, for a window: a lane of a vector.
 macro_rules! dot {
-    ($i:literal, $sums:literal, $weights:literal, $lane:literal) => {
-        concat!("sdot {", $sums, $i, ":v}.4s, {", $weights, ":v}.16b, {v", $i, ":v}.4b[", $lane, "]\n")
+    ($low:literal, $high:literal, $v:literal, $lane:literal) => {
+        concat!(
+            "sdot {",
+            $low,
+            ":v}.4s, {wa:v}.16b, {",
+            $v,
+            ":v}.4b[",
+            $lane,
+            "]\n",
+            "sdot {",
+            $high,
+            ":v}.4s, {wb:v}.16b, {",
+            $v,
+            ":v}.4b[",
+            $lane,
+            "]\n",
+        )
     };
 }
 
-/// Four taps of eight filters for so many windows.
-macro_rules! quad {
-    ($count:tt, $lane:literal) => {
+/// A unit of eight windows.
+macro_rules! eight {
+    () => {
         concat!(
             "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            windows!($count, dot, "a", "wa", $lane),
-            windows!($count, dot, "b", "wb", $lane)
+            "ldp {v:q}, {u:q}, [{x}], #32\n",
+            dot!("a0", "a1", "v", "0"),
+            dot!("a2", "a3", "v", "1"),
+            dot!("b0", "b1", "v", "2"),
+            dot!("b2", "b3", "v", "3"),
+            dot!("c0", "c1", "u", "0"),
+            dot!("c2", "c3", "u", "1"),
+            dot!("d0", "d1", "u", "2"),
+            dot!("d2", "d3", "u", "3"),
         )
     };
 }
 
-/// Four taps of eight filters for one window; even lanes and odd ones add to sums of their own.
-macro_rules! alone {
-    (1, 0) => {
-        alone!("0", "a0", "b0")
-    };
-    (1, 1) => {
-        alone!("1", "a1", "b1")
-    };
-    (1, 2) => {
-        alone!("2", "a0", "b0")
-    };
-    (1, 3) => {
-        alone!("3", "a1", "b1")
-    };
-    ($lane:literal, $a:literal, $b:literal) => {
+/// A unit of four windows.
+macro_rules! four {
+    () => {
         concat!(
             "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "sdot {",
-            $a,
-            ":v}.4s, {wa:v}.16b, {v0:v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {",
-            $b,
-            ":v}.4s, {wb:v}.16b, {v0:v}.4b[",
-            $lane,
-            "]\n",
+            "ldr {v:q}, [{x}], #16\n",
+            dot!("a0", "a1", "v", "0"),
+            dot!("a2", "a3", "v", "1"),
+            dot!("b0", "b1", "v", "2"),
+            dot!("b2", "b3", "v", "3"),
         )
+    };
+}
+
+/// A unit of one window that is in a lane; sums are `a0` and `a1` or `a2` and `a3`.
+macro_rules! one {
+    ($low:literal, $high:literal, $lane:literal) => {
+        concat!("ldp {wa:q}, {wb:q}, [{w}], #32\n", dot!($low, $high, "v", $lane))
     };
 }
 
 impl Kernel for Dot {
+    const UNIT: usize = 4;
+    const ENTRIES: usize = 8;
+
     #[inline(always)]
-    unsafe fn eight(taps: Taps, bias: Sums, x: [*const i8; 8], weights: *const i8) -> [Sums; 8] {
-        // SAFETY: reads what the caller grants.
-        unsafe { eight_windows!(taps, bias, x, weights, ".arch_extension dotprod", quad) }
+    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { Tables::twice(panel) }
     }
 
     #[inline(always)]
-    unsafe fn four(taps: Taps, bias: Sums, x: [*const i8; 4], weights: *const i8) -> [Sums; 4] {
-        // SAFETY: reads what the caller grants.
-        unsafe { four_windows!(taps, bias, x, weights, ".arch_extension dotprod", quad) }
-    }
-
-    #[inline(always)]
-    unsafe fn one(taps: Taps, [mut a0, mut b0]: Sums, x: *const i8, weights: *const i8) -> Sums {
+    unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4] {
         // SAFETY: reads what the caller grants.
         unsafe {
-            asm!(
+            eight_windows!(
+                taps,
+                sums,
+                x,
+                weights,
                 ".arch_extension dotprod",
-                "movi {a1:v}.4s, #0",
-                "movi {b1:v}.4s, #0",
-                walk!(1, alone),
-                "add {a0:v}.4s, {a0:v}.4s, {a1:v}.4s",
-                "add {b0:v}.4s, {b0:v}.4s, {b1:v}.4s",
-                t = out(reg) _, n = in(reg) taps.row_taps, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
-                w = inout(reg) weights => _, x0 = inout(reg) x => _,
-                a0 = inout(vreg) a0, a1 = out(vreg) _, b0 = inout(vreg) b0, b1 = out(vreg) _,
-                v0 = out(vreg) _, wa = out(vreg) _, wb = out(vreg) _,
-                options(readonly, nostack)
-            );
+                "2",
+                concat!(eight!(), eight!(), eight!(), eight!()),
+                eight!(),
+                v,
+                u,
+                wa,
+                wb
+            )
         }
-        [a0, b0]
+    }
+
+    #[inline(always)]
+    unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2] {
+        // SAFETY: reads what the caller grants.
+        unsafe {
+            four_windows!(
+                taps,
+                sums,
+                x,
+                weights,
+                ".arch_extension dotprod",
+                "2",
+                concat!(four!(), four!(), four!(), four!()),
+                four!(),
+                v,
+                wa,
+                wb
+            )
+        }
+    }
+
+    /// Even units and odd ones add to sums of their own.
+    #[inline(always)]
+    unsafe fn one(taps: Taps, [low, high, ..]: Sums, x: *const i8, weights: *const i8) -> Sums {
+        // SAFETY: reads what the caller grants.
+        unsafe {
+            let zero = vdupq_n_s32(0);
+            let [a, b, c, d] = one_window!(
+                taps,
+                [low, high, zero, zero],
+                x,
+                weights,
+                ".arch_extension dotprod",
+                "2",
+                concat!(
+                    "ldr {v:q}, [{x}], #16\n",
+                    one!("a0", "a1", "0"),
+                    one!("a2", "a3", "1"),
+                    one!("a0", "a1", "2"),
+                    one!("a2", "a3", "3"),
+                ),
+                concat!("ldr {v:s}, [{x}], #4\n", one!("a0", "a1", "0")),
+                v,
+                wa,
+                wb
+            );
+            let (low, high) = (vaddq_s32(a, c), vaddq_s32(b, d));
+            [low, high, low, high]
+        }
+    }
+
+    #[inline(always)]
+    fn order(values: [int8x16_t; 2]) -> [int8x16_t; 2] {
+        values
+    }
+
+    #[inline(always)]
+    fn order_one(values: int8x16_t) -> int8x16_t {
+        values
     }
 }

@@ -1,0 +1,25 @@
+//! Sums for means.
+
+use core::arch::aarch64::*;
+
+/// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`. There are at most 255
+/// positions, at least one, and all lie in `taps`.
+#[inline(always)]
+pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize) {
+    // SAFETY: sixteen bytes of every array, vectors are part of this architecture.
+    unsafe {
+        // 255 times -128 fits 16 bits.
+        let (mut low, mut high) = (vdupq_n_s16(0), vdupq_n_s16(0));
+        for _ in 0..count {
+            let Some(sixteen) = taps.first_chunk::<16>() else { return };
+            let x = vld1q_s8(sixteen.as_ptr());
+            (low, high) = (vaddw_s8(low, vget_low_s8(x)), vaddw_high_s8(high, x));
+            taps = taps.get(step..).unwrap_or(&[]);
+        }
+        let wide =
+            [vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)];
+        for (sums, wide) in sums.as_chunks_mut::<4>().0.iter_mut().zip(wide) {
+            vst1q_s32(sums.as_mut_ptr(), vaddq_s32(vld1q_s32(sums.as_ptr()), wide));
+        }
+    }
+}

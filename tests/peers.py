@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Networks for comparing runtimes, and a runner for the other ones.
 
-    peers.py make FOLDER                  write ResNet-8 and MobileNetV2 0.35 (96x96), with random weights:
+    peers.py make FOLDER                  write ResNet-8, MobileNetV2 0.35 (96x96) and DeiT-Ti, with random weights:
                                           NAME/NAME.onnx and a family.toml for stitchkit, NAME.int8.onnx, NAME.int8.tflite
     peers.py run ort|litert MODEL COUNT   run COUNT inferences on one thread; print their processor time in seconds
 
@@ -52,7 +52,14 @@ def mobilenetv2():
     return net
 
 
-NETWORKS = {"resnet8": resnet8, "mobilenetv2": mobilenetv2}
+def deit_ti():
+    """DeiT-Ti over 224x224 images, 1000 classes."""
+    import peers_vit
+
+    return peers_vit.Vit()
+
+
+NETWORKS = {"resnet8": resnet8, "mobilenetv2": mobilenetv2, "deit-ti": deit_ti}
 
 
 class Net:
@@ -106,6 +113,12 @@ class Net:
         weights = self._weights(classes, self.shapes[x][2])
         bias = (self.random.standard_normal(classes) * 0.1).astype(np.float32)
         return self._put(("dense", [x], weights, bias), (1, 1, classes))
+
+    def to_onnx(self, path):
+        to_onnx(self, path)
+
+    def to_int8_tflite(self, path):
+        to_int8_tflite(self, path)
 
     def macs(self):
         total = 0
@@ -183,42 +196,10 @@ def to_int8_onnx(net, float_path, path, images):
 
 def to_int8_tflite(net, path):
     """The layers with int8 weights and plausible scales, drawn here."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+    from peers_tflite import Writer, operators, schema
 
-    operators = schema.BuiltinOperator
-    codes, kinds = [], {}
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.description, model.operatorCodes = 3, "", codes
-    model.buffers, graph.tensors, graph.operators = [schema.BufferT()], [], []
-
-    def tensor(name, shape, kind, scales, zero_point, data=None, axis=0):
-        t = schema.TensorT()
-        t.name, t.shape, t.type = name, list(shape), kind
-        t.quantization = schema.QuantizationParametersT()
-        t.quantization.scale, t.quantization.quantizedDimension = scales, axis
-        t.quantization.zeroPoint = [zero_point] * len(scales)
-        t.buffer = 0
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            t.buffer = len(model.buffers)
-            model.buffers.append(buffer)
-        graph.tensors.append(t)
-        return len(graph.tensors) - 1
-
-    def operator(kind, options_kind, options, inputs, output, version):
-        if kind not in kinds:
-            code = schema.OperatorCodeT()
-            code.builtinCode = kind
-            code.deprecatedBuiltinCode = min(kind, 127)
-            code.version = version
-            kinds[kind] = len(codes)
-            codes.append(code)
-        op = schema.OperatorT()
-        op.opcodeIndex, op.inputs, op.outputs = kinds[kind], inputs, [output]
-        op.builtinOptionsType, op.builtinOptions = options_kind, options
-        graph.operators.append(op)
+    writer = Writer(net.random)
+    tensor, operator = writer.tensor, writer.operator
 
     def constants(name, layer, kernel_shape, axis):
         """Weights and biases of a layer over an input of scale 0.05."""
@@ -239,7 +220,7 @@ def to_int8_tflite(net, path):
         flat = kind in ("mean", "dense")
         zero_point = -128 if act else 0
         if kind == "mean":
-            zero_point = graph.tensors[inputs[0]].quantization.zeroPoint[0]
+            zero_point = writer.graph.tensors[inputs[0]].quantization.zeroPoint[0]
         out = tensor(f"{kind}_{i}", [1, shape[2]] if flat else [1, *shape], int8, [0.05], zero_point)
         if kind in ("conv", "depthwise"):
             depthwise = kind == "depthwise"
@@ -273,12 +254,7 @@ def to_int8_tflite(net, path):
                        tensor(f"{kind}_{i}_b", bias.shape, schema.TensorType.INT32, [0.0001], 0, bias)]
             operator(operators.FULLY_CONNECTED, schema.BuiltinOptions.FullyConnectedOptions, options, inputs, out, 4)
         names.append(out)
-    graph.inputs, graph.outputs, graph.name = [names[0]], [names[-1]], "net"
-    model.subgraphs = [graph]
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    with open(path, "wb") as file:
-        file.write(builder.Output())
+    writer.write(path, names[0], names[-1])
 
 
 def to_family(net, name, folder, images):
@@ -317,9 +293,9 @@ def make(folder):
         family = f"{folder}/{name}"
         os.makedirs(family, exist_ok=True)
         images = net.random.integers(0, 256, (IMAGES, *net.shapes[0]), dtype=np.uint8)
-        to_onnx(net, f"{family}/{name}.onnx")
+        net.to_onnx(f"{family}/{name}.onnx")
         to_int8_onnx(net, f"{family}/{name}.onnx", f"{folder}/{name}.int8.onnx", images)
-        to_int8_tflite(net, f"{folder}/{name}.int8.tflite")
+        net.to_int8_tflite(f"{folder}/{name}.int8.tflite")
         to_family(net, name, family, images)
         print(f"{name} {net.macs()}")
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The kernels beside ONNX Runtime and LiteRT (XNNPACK), int8, one thread, on networks with the layers of ResNet-8 and of
-# MobileNetV2 0.35 at 96x96: processor time per inference on this machine, and instructions per inference on emulated 64-bit Arm
-# processors without the dot product, with it, and with everything QEMU knows.
+# The kernels beside ONNX Runtime and LiteRT (XNNPACK), int8, one thread, on networks with the layers of ResNet-8, of
+# MobileNetV2 0.35 at 96x96 and of DeiT-Ti at 224x224: processor time per inference on this machine, and instructions per inference
+# on emulated 64-bit Arm processors without the dot product, with it, and with everything QEMU knows. There the tract executor too.
 #
 #   tests/peers.sh
 #
-# Instructions are those of a run of six inferences less those of a run of one. Needs apt, pip and network; nothing is installed
+# Instructions are those of a run of six inferences less those of a run of one; of DeiT-Ti, of two less one. Needs apt, pip and network; nothing is installed
 # outside the folder. Prints one line per machine, network and runtime; the last column is our figure over theirs.
 #
 # Environment:
 #   STITCHKIT_PEERS_DIR   where everything is kept; default target/peers
 #   STITCHKIT_PEERS_ARM   0 leaves out the emulated processors; default 1
+#   STITCHKIT_PEERS_TRACT 0 leaves out the tract executor, whose build takes minutes; default 1
 #   STITCHKIT             the program; default: built here
 set -euo pipefail
 
@@ -20,7 +21,7 @@ export CARGO_TARGET_DIR=$target_dir
 work=$(realpath -m "${STITCHKIT_PEERS_DIR:-$target_dir/peers}")
 stitchkit=${STITCHKIT:-$target_dir/release/stitchkit}
 arm=aarch64-unknown-linux-gnu
-repeats=200
+tract=${STITCHKIT_PEERS_TRACT:-1}
 rounds=5
 mkdir -p "$work"
 
@@ -39,31 +40,36 @@ prepare_host() {
     "$work/venv/bin/python" "$root/tests/peers.py" make "$work" >"$work/networks" 2>"$work/make.log"
     while read -r name _; do
         "$stitchkit" export "$work/$name" --out "$work/$name.stk" >"$work/export.log" 2>&1
-        head -c 65536 "$work/$name.int8.onnx" >"$work/$name.in"
+        head -c 1000000 "$work/$name.int8.onnx" >"$work/$name.in"
         truncate -s "$("$target_dir/release/stitchkit-device" "$work/$name.stk" --list --json |
             sed -E 's/.*"input_bytes":([0-9]+).*/\1/')" "$work/$name.in"
     done <"$work/networks"
 }
 
+# Inferences that are timed.
+repeats() { [ "$1" = deit-ti ] && echo 10 || echo 200; }
 # Processor time of one inference in microseconds: ours, then each peer, round by round.
 ours_us() {
-    local few many
+    local few many repeats
+    repeats=$(repeats "$1")
     TIMEFORMAT=%U
     few=$({ time "$target_dir/release/stitchkit-device" "$work/$1.stk" --plan 0 --input "$work/$1.in" --repeat 1 >/dev/null 2>&1; } 2>&1)
     many=$({ time "$target_dir/release/stitchkit-device" "$work/$1.stk" --plan 0 --input "$work/$1.in" --repeat $((4 * repeats)) >/dev/null 2>&1; } 2>&1)
     awk -v a="$few" -v b="$many" -v n=$((4 * repeats - 1)) 'BEGIN { print (b - a) / n * 1e6 }'
 }
 theirs_us() {
-    "$work/venv/bin/python" "$root/tests/peers.py" run "$1" "$2" $repeats 2>/dev/null |
-        awk -v n=$repeats '/^seconds/ { print $2 / n * 1e6 }'
+    local repeats
+    repeats=$(repeats "$1")
+    "$work/venv/bin/python" "$root/tests/peers.py" run "$2" "$work/$1.int8.$3" "$repeats" 2>/dev/null |
+        awk -v n="$repeats" '/^seconds/ { print $2 / n * 1e6 }'
 }
 compare_host() {
     local name=$1 round
     : >"$work/ours" && : >"$work/ort" && : >"$work/litert"
     for round in $(seq $rounds); do
         ours_us "$name" >>"$work/ours"
-        theirs_us ort "$work/$name.int8.onnx" >>"$work/ort"
-        theirs_us litert "$work/$name.int8.tflite" >>"$work/litert"
+        theirs_us "$name" ort onnx >>"$work/ort"
+        theirs_us "$name" litert tflite >>"$work/litert"
     done
     local ours ort litert
     ours=$(median <"$work/ours") ort=$(median <"$work/ort") litert=$(median <"$work/litert")
@@ -74,8 +80,9 @@ compare_host() {
 
 # A Python for 64-bit Arm with both runtimes, unpacked beside the emulator's C library.
 prepare_arm() {
-    local lists=$work/apt options package
-    (cd "$root" && cargo build --quiet --profile device -p stitchkit-device --target $arm)
+    local lists=$work/apt options package features=()
+    [ "$tract" = 0 ] || features=(--features tract)
+    (cd "$root" && cargo build --quiet --profile device -p stitchkit-device --target $arm "${features[@]}")
     cc -shared -fPIC -O2 -o "$work/count.so" "$root/tests/count-instructions.c"
     [ ! -e "$work/arm/ready" ] || return 0
     mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial" "$work/arm/proc" "$work/arm/sys/devices/system/cpu"
@@ -113,25 +120,33 @@ count() {
     qemu-aarch64 -cpu "$processor" -L "$work/arm" -E PYTHONPATH="$work/arm/site" -E PYTHONHASHSEED=0 \
         -plugin "file=$work/count.so" "$@" 2>&1 >/dev/null | awk '/^instructions/ { print $2 }'
 }
+# Inferences less one of the longer run of a network.
+more() { [ "$1" = deit-ti ] && echo 1 || echo 5; }
 ours_instructions() {
-    local few many program=$target_dir/$arm/device/stitchkit-device
-    few=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --repeat 1)
-    many=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --repeat 6)
-    echo $(((many - few) / 5))
+    local few many program=$target_dir/$arm/device/stitchkit-device more
+    more=$(more "$2")
+    few=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --backend "$3" --repeat 1)
+    many=$(count "$1" "$program" "$work/$2.stk" --plan 0 --input "$work/$2.in" --backend "$3" --repeat $((more + 1)))
+    echo $(((many - few) / more))
 }
 theirs_instructions() {
-    local few many
-    few=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$2" "$3" 0)
-    many=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$2" "$3" 5)
-    echo $(((many - few) / 5))
+    local few many more
+    more=$(more "$2")
+    few=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$3" "$work/$2.int8.$4" 0)
+    many=$(count "$1" "$work/arm/usr/bin/python3" "$root/tests/peers.py" run "$3" "$work/$2.int8.$4" "$more")
+    echo $(((many - few) / more))
 }
 compare_arm() {
-    local processor=$1 name=$2 ours ort litert
+    local processor=$1 name=$2 ours ort litert with_tract
     describe_processor "$processor"
-    ours=$(ours_instructions "$processor" "$name")
-    ort=$(theirs_instructions "$processor" ort "$work/$name.int8.onnx")
-    litert=$(theirs_instructions "$processor" litert "$work/$name.int8.tflite")
+    ours=$(ours_instructions "$processor" "$name" kernels)
+    ort=$(theirs_instructions "$processor" "$name" ort onnx)
+    litert=$(theirs_instructions "$processor" "$name" litert tflite)
     line "$processor" "$name" stitchkit "$ours" ""
+    [ "$tract" = 0 ] || {
+        with_tract=$(ours_instructions "$processor" "$name" tract)
+        line "$processor" "$name" "with tract" "$with_tract" "$(ratio "$ours" "$with_tract")"
+    }
     line "$processor" "$name" onnxruntime "$ort" "$(ratio "$ours" "$ort")"
     line "$processor" "$name" litert "$litert" "$(ratio "$ours" "$litert")"
 }

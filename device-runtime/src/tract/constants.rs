@@ -1,8 +1,11 @@
 //! A step with its constants located in the shared bytes, and the kernel call it stands for.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::ops::Range;
 use std::sync::OnceLock;
+use std::thread_local;
+use std::vec::Vec;
 
 use super::SharedBytes;
 use crate::bundle::{Bundle, ChannelTables, Op, Step};
@@ -118,14 +121,15 @@ impl PreparedStep {
     pub(super) fn run(&self, operands: &[&[i8]], output: &mut [i8]) -> Result<(), ShapeError> {
         let isa = self.isa;
         if let (Some(Some(packed)), [input]) = (self.packed.get(), operands) {
-            return packed.run(input, &mut vec![0; packed.image_bytes()], output);
+            return with_room(packed.image_bytes(), |room| packed.run(input, bytemuck::cast_slice_mut(room), output));
         }
         match (&self.op, operands) {
             (Op::Conv2d { geometry, tables, residual, .. }, [input]) => {
                 let requant = self.requant(tables.landing)?;
-                let mut words = vec![0u32; geometry.scratch_bytes().div_ceil(size_of::<u32>())];
-                let scratch = bytemuck::cast_slice_mut(&mut words);
-                conv2d_s8(isa, geometry, &requant, residual.as_ref(), input, self.weights()?, scratch, output)
+                let weights = self.weights()?;
+                with_room(geometry.scratch_bytes(), |room| {
+                    conv2d_s8(isa, geometry, &requant, residual.as_ref(), input, weights, room, output)
+                })
             }
             (Op::Depthwise { geometry, tables, residual, .. }, [input]) => {
                 let requant = self.requant(tables.landing)?;
@@ -148,8 +152,7 @@ impl PreparedStep {
                 layer_norm_s8(*shape, &norm, input, output)
             }
             (Op::Attention(attention), [input]) => {
-                let mut words = vec![0u32; attention.scratch_bytes().div_ceil(size_of::<u32>())];
-                attention_s8(isa, attention, input, bytemuck::cast_slice_mut(&mut words), output)
+                with_room(attention.scratch_bytes(), |room| attention_s8(isa, attention, input, room, output))
             }
             (Op::AddConstant { add, .. }, [input]) => add_s8(isa, add, input, self.weights()?, output),
             (Op::AddConstant { add, .. }, []) => add_in_place_s8(isa, add, output, self.weights()?),
@@ -183,6 +186,21 @@ impl PreparedStep {
             landing,
         })
     }
+}
+
+thread_local! {
+    /// Room for the scratch of one operator at a time: the largest that this thread has run.
+    static ROOM: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `operator` with so many bytes, aligned to 4, of any content.
+fn with_room<T>(bytes: usize, operator: impl FnOnce(&mut [u8]) -> T) -> T {
+    ROOM.with_borrow_mut(|words| {
+        if words.len() * size_of::<u32>() < bytes {
+            words.resize(bytes.div_ceil(size_of::<u32>()), 0);
+        }
+        operator(bytemuck::cast_slice_mut(words))
+    })
 }
 
 /// Where `part` lies in `whole`, in bytes; `None` if it does not.

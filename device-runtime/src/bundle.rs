@@ -36,7 +36,7 @@ use decode::{Record, decode, decode_into};
 use directory::{Directory, Header};
 use layout::{HEADER_BYTES, u32_at};
 
-use crate::kernels::{Conv2d, Requant};
+use crate::kernels::{Conv2d, Requant, Shape};
 
 /// What [`Bundle::parse_with`] checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +81,26 @@ pub struct Bundle<'a> {
 }
 
 impl<'a> Bundle<'a> {
+    /// Before anything is read.
+    const UNREAD: Self = Self {
+        len_bytes: 0,
+        meta: Meta {
+            name: "",
+            labels: "",
+            input: Shape::new(0, 0, 0),
+            input_quant: Quant { scale: 0.0, zero_point: 0 },
+            output: Shape::new(0, 0, 0),
+        },
+        blocks: RecordList::EMPTY,
+        steps: RecordList::EMPTY,
+        plans: RecordList::EMPTY,
+        fast: None,
+        extents: ConstantExtents { weights: 0, tables: 0, shifts: 0 },
+        constants: None,
+        input_lut: &[],
+        golden: None,
+    };
+
     /// Checks `bytes` and returns the view. `bytes` must start on a 16-byte boundary; trailing bytes are ignored, so a
     /// flash region may be larger than its bundle.
     ///
@@ -94,7 +114,22 @@ impl<'a> Bundle<'a> {
     ///
     /// # Errors
     /// As [`Bundle::parse`].
+    #[inline(never)]
     pub fn parse_with(bytes: &'a [u8], check: Check) -> Result<Self, BundleError> {
+        // Read where it is returned: a copy of the bundle takes code and stack.
+        let mut parsed = Ok(Self::UNREAD);
+        let read = match &mut parsed {
+            Ok(bundle) => bundle.read(bytes, check),
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = read {
+            parsed = Err(error);
+        }
+        parsed
+    }
+
+    #[inline(always)]
+    fn read(&mut self, bytes: &'a [u8], check: Check) -> Result<(), BundleError> {
         if bytes.as_ptr().align_offset(SECTION_ALIGN) != 0 {
             return Err(BundleError::Misaligned);
         }
@@ -110,76 +145,70 @@ impl<'a> Bundle<'a> {
             }
         }
         let find = |id| directory.find(id).and_then(|section| section.of(bytes));
-        let mut bundle = Self::from_records(directory, need_bytes, find)?;
-        let section = |id| find(id).ok_or(BundleError::MissingSection(id));
-        let tables = bytemuck::try_cast_slice(section(SectionId::Tables)?)
+        self.read_records(directory, need_bytes, find)?;
+        // They were found before.
+        let present = |id| find(id).unwrap_or(&[]);
+        let tables = bytemuck::try_cast_slice(present(SectionId::Tables))
             .map_err(|_| BundleError::Record { section: SectionId::Tables, index: 0 })?;
-        bundle.constants = Some(Constants {
-            weights: bytemuck::cast_slice(section(SectionId::Weights)?),
-            tables,
-            shifts: section(SectionId::Shifts)?,
-        });
-        check::check(&bundle)?;
+        let weights = bytemuck::cast_slice(present(SectionId::Weights));
+        self.constants = Some(Constants { weights, tables, shifts: present(SectionId::Shifts) });
+        check::check(self)?;
         info!(
             "bundle: {}, {} plans, {} blocks, {} bytes",
-            bundle.meta.name,
-            bundle.plan_count(),
-            bundle.block_count(),
+            self.meta.name,
+            self.plan_count(),
+            self.block_count(),
             need_bytes
         );
-        bundle.find_golden(find(SectionId::Golden))?;
-        Ok(bundle)
+        self.find_golden(find(SectionId::Golden))
     }
 
-    /// A bundle without constants and golden vectors, not checked yet. `find` gives the bytes of the sections with records.
+    /// Reads all but constants and golden vectors, without checks. `find` gives the bytes of the sections with records.
     #[inline(always)]
-    fn from_records(
+    fn read_records(
+        &mut self,
         directory: Directory<'_>,
         len_bytes: u32,
         find: impl Fn(SectionId) -> Option<&'a [u8]>,
-    ) -> Result<Self, BundleError> {
+    ) -> Result<(), BundleError> {
+        self.len_bytes = len_bytes;
         let section = |id| find(id).ok_or(BundleError::MissingSection(id));
-        let meta =
-            decode(section(SectionId::Meta)?).ok_or(BundleError::Record { section: SectionId::Meta, index: 0 })?;
-        let list = |id| RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 });
+        let mut meta = decode::Reader::new(section(SectionId::Meta)?);
+        self.meta = Meta::read(&mut meta);
+        meta.finish(()).ok_or(BundleError::Record { section: SectionId::Meta, index: 0 })?;
+        let lists = [&mut self.blocks, &mut self.steps, &mut self.plans];
+        for (list, id) in lists.into_iter().zip([SectionId::Blocks, SectionId::Steps, SectionId::Plans]) {
+            *list = RecordList::read(section(id)?).ok_or(BundleError::Record { section: id, index: 0 })?;
+        }
         let table_bytes = directory.required(SectionId::Tables)?.len_bytes;
         if !table_bytes.is_multiple_of(4) {
             return Err(BundleError::Record { section: SectionId::Tables, index: 0 });
         }
-        Ok(Self {
-            len_bytes,
-            meta,
-            blocks: list(SectionId::Blocks)?,
-            steps: list(SectionId::Steps)?,
-            plans: list(SectionId::Plans)?,
-            fast: if cfg!(feature = "two-memories") { find(SectionId::Fast) } else { None },
-            extents: ConstantExtents {
-                weights: directory.required(SectionId::Weights)?.len_bytes,
-                tables: table_bytes / 4,
-                shifts: directory.required(SectionId::Shifts)?.len_bytes,
-            },
-            constants: None,
-            input_lut: bytemuck::cast_slice(find(SectionId::InputLut).unwrap_or(&[])),
-            golden: None,
-        })
+        self.extents = ConstantExtents {
+            weights: directory.required(SectionId::Weights)?.len_bytes,
+            tables: table_bytes / 4,
+            shifts: directory.required(SectionId::Shifts)?.len_bytes,
+        };
+        if cfg!(feature = "two-memories") {
+            self.fast = find(SectionId::Fast);
+        }
+        self.input_lut = bytemuck::cast_slice(find(SectionId::InputLut).unwrap_or(&[]));
+        Ok(())
     }
 
     fn find_golden(&mut self, section: Option<&'a [u8]>) -> Result<(), BundleError> {
         let wrong = BundleError::Optional(SectionId::Golden);
         let Some(bytes) = section else { return Ok(()) };
-        let count = u64::from(u32_at(bytes, 0).ok_or(wrong)?);
-        let outputs = u64::from(self.plan_count()).saturating_mul(self.meta.output.elements());
-        let per_vector = self.meta.input.elements().saturating_add(outputs);
+        let count = u32_at(bytes, 0).ok_or(wrong)?;
+        let (input_len, output_len) = (self.meta.input.len(), self.meta.output.len());
         let vectors = bytes.get(4..).ok_or(wrong)?;
-        if count == 0 || count.saturating_mul(per_vector) != vectors.len() as u64 {
+        // In one step where it can overflow: a tensor is shorter than 2^31, and there are fewer than 2^16 plans.
+        let per_vector = u64::from(self.plan_count()) * output_len as u64 + input_len as u64;
+        if count == 0 || u64::from(count).checked_mul(per_vector) != Some(vectors.len() as u64) {
             return Err(wrong);
         }
-        self.golden = Some(Golden {
-            vectors: bytemuck::cast_slice(vectors),
-            count: count as usize,
-            input_len: self.meta.input.len(),
-            output_len: self.meta.output.len(),
-        });
+        self.golden =
+            Some(Golden { vectors: bytemuck::cast_slice(vectors), count: count as usize, input_len, output_len });
         Ok(())
     }
 
@@ -434,16 +463,17 @@ impl<'a> Golden<'a> {
 #[derive(Debug, Clone, Copy)]
 struct RecordList<'a> {
     count: u16,
-    ends: &'a [u8],
-    records: &'a [u8],
+    /// End offsets and records.
+    body: &'a [u8],
 }
 
 impl<'a> RecordList<'a> {
+    const EMPTY: Self = Self { count: 0, body: &[] };
+
     fn read(section: &'a [u8]) -> Option<Self> {
         let count = u16::try_from(u32_at(section, 0)?).ok()?;
-        let body = section.get(4..)?;
-        let (ends, records) = body.split_at_checked(usize::from(count) * 4)?;
-        Some(Self { count, ends, records })
+        let body = section.get(4..).filter(|body| body.len() >= usize::from(count) * 4)?;
+        Some(Self { count, body })
     }
 
     fn get<T: Record<'a>>(&self, index: u16) -> Option<T> {
@@ -451,13 +481,14 @@ impl<'a> RecordList<'a> {
     }
 
     /// The undecoded record.
+    #[inline(never)]
     fn bytes(&self, index: u16) -> Option<&'a [u8]> {
         if index >= self.count {
             return None;
         }
         let at = usize::from(index) * 4;
-        let start = if index == 0 { 0 } else { u32_at(self.ends, at - 4)? as usize };
-        let end = u32_at(self.ends, at)? as usize;
-        self.records.get(start..end)
+        let start = if index == 0 { 0 } else { u32_at(self.body, at - 4)? as usize };
+        let end = u32_at(self.body, at)? as usize;
+        self.body.get(usize::from(self.count) * 4..)?.get(start..end)
     }
 }

@@ -45,15 +45,20 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
         check_step(bundle, &step).map_err(|fault| BundleError::Step { index, fault })?;
     }
     for index in 0..bundle.block_count() {
-        let block = bundle.block(index).ok_or(BundleError::Record { section: SectionId::Blocks, index })?;
-        check_block(bundle, index, &block)?;
+        // Not moved out of the options here and below: copies of records take code.
+        let Some(block) = &bundle.block(index) else {
+            return Err(BundleError::Record { section: SectionId::Blocks, index });
+        };
+        check_block(bundle, index, block)?;
     }
     if bundle.plan_count() == 0 {
         return Err(BundleError::Record { section: SectionId::Plans, index: 0 });
     }
     for index in 0..bundle.plan_count() {
-        let plan = bundle.plan(index).ok_or(BundleError::Record { section: SectionId::Plans, index })?;
-        check_plan(bundle, &plan).map_err(|fault| BundleError::Plan { index, fault })?;
+        let Some(plan) = &bundle.plan(index) else {
+            return Err(BundleError::Record { section: SectionId::Plans, index });
+        };
+        check_plan(bundle, plan).map_err(|fault| BundleError::Plan { index, fault })?;
     }
     Ok(())
 }
@@ -281,9 +286,10 @@ fn check_plan<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Result<(), PlanFault>
     if is_divided && (plan.fast_bytes > plan.arena_bytes || !plan.fast_bytes.is_multiple_of(Footprint::ALIGN)) {
         return Err(PlanFault::Split);
     }
-    Route::from(plan).within(plan.input_offset, bundle.meta().input.len())?;
+    Route::from(plan).put(&mut (0..0), plan.input_offset, bundle.meta().input.len())?;
     let mut walk = bundle.steps_of(plan);
-    while let Some(placed) = walk.step()? {
+    let mut placed = PlacedStep::default();
+    while walk.advance(&mut placed)? {
         check_overlap(&placed)?;
     }
     Ok(())

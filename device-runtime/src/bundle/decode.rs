@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         if self.is_faulty { None } else { Some(record) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub fn byte(&mut self) -> u8 {
         let Some((&byte, rest)) = self.rest.split_first() else { return self.fault() };
         self.rest = rest;
@@ -57,40 +57,32 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned number of at most 16 bits.
-    #[inline(never)]
+    #[inline(always)]
     pub fn short(&mut self) -> u16 {
-        let low = self.byte();
-        if low < 0x80 {
-            return low.into();
-        }
-        let middle = self.byte();
-        let value = u16::from(low & 0x7F) | u16::from(middle & 0x7F) << 7;
-        if middle < 0x80 {
-            return value;
-        }
-        let high = self.byte();
-        if high > 3 { self.fault().into() } else { value | u16::from(high) << 14 }
+        self.number(16) as u16
     }
 
-    /// An unsigned number of at most 32 bits: seven bits per byte, the lowest first.
-    #[inline(never)]
+    /// An unsigned number of at most 32 bits.
+    #[inline(always)]
     pub fn word(&mut self) -> u32 {
+        self.number(32)
+    }
+
+    /// An unsigned number of at most `bits` bits, 16 or 32: seven bits per byte, the lowest first.
+    #[inline(never)]
+    fn number(&mut self, bits: u32) -> u32 {
+        let mut bytes = self.rest.iter();
         let (mut value, mut shift) = (0, 0);
-        let mut rest = self.rest;
-        while let Some((&byte, behind)) = rest.split_first() {
-            rest = behind;
+        while let Some(&byte) = bytes.next() {
             value |= u32::from(byte & 0x7F) << (shift & 31);
-            if byte < 0x80 {
-                if shift == 28 && byte > 0xF {
-                    break;
-                }
-                self.rest = rest;
+            if byte < 0x80 && (shift + 7 <= bits || byte >> ((bits - shift) & 7) == 0) {
+                self.rest = bytes.as_slice();
                 return value;
             }
-            if shift == 28 {
+            shift += 7;
+            if byte < 0x80 || shift > bits {
                 break;
             }
-            shift += 7;
         }
         self.fault().into()
     }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Footprint;
+use super::operators::built;
 use crate::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
 /// Scale and zero point of an int8 tensor: `real = scale * (q - zero_point)`.
@@ -206,7 +207,7 @@ impl Op {
         }
     }
 
-    /// Extents of the first input.
+    /// Extents of the first input; the empty shape if the operator is not built in.
     #[must_use]
     pub const fn input(&self) -> Shape {
         match self {
@@ -214,32 +215,41 @@ impl Op {
             Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.input,
             Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
             Self::LayerNorm { shape, .. } | Self::AddConstant { shape, .. } => *shape,
-            Self::Transpose { input, .. } | Self::Concat { input, .. } | Self::Slice { input, .. } => *input,
-            Self::Attention(attention) => attention.input,
+            Self::Transpose { input, .. } if built::TRANSPOSE => *input,
+            Self::Concat { input, .. } if built::CONCAT => *input,
+            Self::Slice { input, .. } if built::SLICE => *input,
+            Self::Attention(attention) if built::ATTENTION => attention.input,
+            _ => Shape::new(0, 0, 0),
         }
     }
 
-    /// Extents of the output. A transpose with an impossible permutation or a concatenation of too many tokens has the
-    /// empty shape.
+    /// Extents of the output. A transpose with an impossible permutation, a concatenation of too many tokens and an operator
+    /// that is not built in have the empty shape.
     #[must_use]
     pub fn output(&self) -> Shape {
         match self {
             Self::Conv2d { geometry, .. } | Self::Depthwise { geometry, .. } => geometry.output,
             Self::MaxPool(geometry) | Self::AvgPool { geometry, .. } => geometry.output,
-            Self::Add { shape, .. } | Self::Lut { shape, .. } | Self::Softmax { shape, .. } => *shape,
-            Self::LayerNorm { shape, .. } | Self::AddConstant { shape, .. } => *shape,
-            Self::Attention(attention) => attention.output(),
-            Self::Concat { input, before, after, .. } => {
+            Self::Attention(attention) if built::ATTENTION => attention.output(),
+            Self::Concat { input, before, after, .. } if built::CONCAT => {
                 let tokens = before.checked_add(*after).and_then(|constant| constant.checked_add(input.w));
                 Shape::new(input.h, tokens.unwrap_or(0), input.c)
             }
-            Self::Slice { output, .. } => *output,
-            Self::Transpose { input, perm } => {
+            Self::Slice { output, .. } if built::SLICE => *output,
+            Self::Transpose { input, perm } if built::TRANSPOSE => {
                 let axes = [input.h, input.w, input.c];
                 let axis = |i: usize| axes.get(usize::from(perm[i])).copied().unwrap_or(0);
                 Shape::new(axis(0), axis(1), axis(2))
             }
+            // As large as the input.
+            _ => self.input(),
         }
+    }
+
+    /// Elements of the first input and of the output.
+    #[inline(never)]
+    pub(super) fn lens(&self) -> (usize, usize) {
+        (self.input().len(), self.output().len())
     }
 
     /// Number of inputs: 1, or 2 for additions and convolutions with a fused residual.
@@ -251,12 +261,12 @@ impl Op {
         }
     }
 
-    /// Bytes of scratch the step needs, on any ISA.
+    /// Bytes of scratch the step needs, on any ISA; 0 if the operator is not built in.
     #[must_use]
     pub const fn scratch_bytes(&self) -> usize {
         match self {
             Self::Conv2d { geometry, .. } => geometry.scratch_bytes(),
-            Self::Attention(attention) => attention.scratch_bytes(),
+            Self::Attention(attention) if built::ATTENTION => attention.scratch_bytes(),
             _ => 0,
         }
     }

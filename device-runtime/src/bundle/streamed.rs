@@ -138,7 +138,8 @@ impl<'a> StreamedBundle<'a> {
             let (_, copy) = copies.iter().find(|(copied, _)| *copied == id)?;
             directory.find(id).map(|_| *copy)
         };
-        let bundle = Bundle::from_records(directory, header.bundle_bytes, find)?;
+        let mut bundle = Bundle::UNREAD;
+        bundle.read_records(directory, header.bundle_bytes, find)?;
         check::check(&bundle)?;
         let at = |id| place(base, directory.required(id)?.offset);
         let streamed = Self {

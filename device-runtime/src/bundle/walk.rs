@@ -95,13 +95,13 @@ impl<'a> Route<'a> {
         pairs.take_while(|(a, b)| a == b).count() as u16
     }
 
-    /// The range at `offset`, if it lies inside the arena and not across the end of its fast part.
+    /// Makes `place` the range at `offset`, if it lies inside the arena and not across the end of its fast part.
     #[inline(never)]
-    pub(super) fn within(&self, offset: u32, len: usize) -> Result<Range<usize>, PlanFault> {
+    pub(super) fn put(&self, place: &mut Range<usize>, offset: u32, len: usize) -> Result<(), PlanFault> {
         let range = super::range(offset, len).filter(|range| range.end <= self.arena_bytes as usize);
-        let range = range.ok_or(PlanFault::OutsideArena)?;
+        *place = range.ok_or(PlanFault::OutsideArena)?;
         let split = if cfg!(feature = "two-memories") { self.fast_bytes as usize } else { 0 };
-        if range.start < split && split < range.end { Err(PlanFault::Split) } else { Ok(range) }
+        if place.start < split && split < place.end { Err(PlanFault::Split) } else { Ok(()) }
     }
 
     fn placement(&self, ordinal: usize) -> Option<Placement> {
@@ -219,7 +219,7 @@ impl<'a> Steps<'a> {
         let placement = self.route.placement(self.base + usize::from(self.step_at)).ok_or(PlanFault::Layout)?;
         let [first, second] = placed.step.inputs;
         let op = &placed.step.op;
-        let output_len = op.output().len();
+        let (input_len, output_len) = op.lens();
         let first = self.value_offset(first).ok_or(PlanFault::Layout)?;
         let (second, second_len) = match op.arity() {
             2 => (self.value_offset(second).ok_or(PlanFault::Layout)?, output_len),
@@ -228,16 +228,10 @@ impl<'a> Steps<'a> {
         let scratch_len = op.scratch_bytes();
         let scratch = if scratch_len == 0 { 0 } else { placement.scratch };
         let [first_place, second_place] = &mut placed.inputs;
-        let tensors = [
-            (first_place, first, op.input().len()),
-            (second_place, second, second_len),
-            (&mut placed.output, placement.output, output_len),
-            (&mut placed.scratch, scratch, scratch_len),
-        ];
-        for (place, offset, len) in tensors {
-            *place = self.route.within(offset, len)?;
-        }
-        Ok(())
+        self.route.put(first_place, first, input_len)?;
+        self.route.put(second_place, second, second_len)?;
+        self.route.put(&mut placed.output, placement.output, output_len)?;
+        self.route.put(&mut placed.scratch, scratch, scratch_len)
     }
 
     /// Makes `placed` the next step; `Ok(false)` after the last, or with an error `placed` holds nothing of use.
@@ -259,12 +253,6 @@ impl<'a> Steps<'a> {
             self.leave_block(span.steps, placed.output.start as u32);
         }
         Ok(true)
-    }
-
-    /// The next step; `Ok(None)` after the last.
-    pub(crate) fn step(&mut self) -> Result<Option<PlacedStep>, PlanFault> {
-        let mut placed = PlacedStep::default();
-        Ok(self.advance(&mut placed)?.then_some(placed))
     }
 }
 

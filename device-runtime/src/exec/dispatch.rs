@@ -39,14 +39,16 @@ impl<'a> Constants<'a> {
                 let Some(requant) = bundle.requant(geometry, tables) else { return Err(ShapeError::Table) };
                 Ok(Self::Channels { weights, requant })
             }
-            Op::Lut { table, .. } => bundle.weights_at(*table, TABLE_ENTRIES).map(Self::Lut).ok_or(ShapeError::Table),
-            Op::Softmax { table, .. } => {
+            Op::Lut { table, .. } if built::LUT => {
+                bundle.weights_at(*table, TABLE_ENTRIES).map(Self::Lut).ok_or(ShapeError::Table)
+            }
+            Op::Softmax { table, .. } if built::SOFTMAX => {
                 bundle.table_at(*table, TABLE_ENTRIES).map(Self::Exponentials).ok_or(ShapeError::Table)
             }
-            Op::LayerNorm { shape, table, .. } => {
+            Op::LayerNorm { shape, table, .. } if built::LAYERNORM => {
                 bundle.table_at(*table, 2 * usize::from(shape.c)).map(Self::Norm).ok_or(ShapeError::Table)
             }
-            Op::AddConstant { constants, .. } | Op::Concat { constants, .. } => {
+            Op::AddConstant { constants, .. } | Op::Concat { constants, .. } if built::ADDCONSTANT || built::CONCAT => {
                 bundle.weights_at(*constants, value_bytes(op)).map(Self::Values).ok_or(ShapeError::Weights)
             }
             _ => Ok(Self::None),
@@ -66,7 +68,9 @@ pub(crate) const fn value_bytes(op: &Op) -> usize {
 /// Weights of one output channel of a convolution of either kind.
 pub(super) const fn weights_per_channel(op: &Op, geometry: &Conv2d) -> usize {
     match op {
-        Op::Depthwise { .. } => geometry.window.kernel[0] as usize * geometry.window.kernel[1] as usize,
+        Op::Depthwise { .. } if built::DEPTHWISE => {
+            geometry.window.kernel[0] as usize * geometry.window.kernel[1] as usize
+        }
         _ => geometry.taps(),
     }
 }

@@ -40,13 +40,9 @@ pub fn conv(p: &Conv2d, q: &Requant<'_>, input: &[i8], weights: &[i8], output: &
 #[inline(always)]
 pub fn constants(p: &Conv2d, q: &Requant<'_>, weights: &[i8]) -> Result<(), ShapeError> {
     window(&p.window, p.input, p.output)?;
-    let groups = u64::from(p.groups);
-    let divides = |channels: u16| u64::from(channels).checked_rem(groups) == Some(0);
+    let divides = |channels: u16| channels.checked_rem(p.groups) == Some(0);
     require(divides(p.input.c) && divides(p.output.c), ShapeError::Geometry)?;
-
-    let [rows, columns] = p.window.kernel.map(u64::from);
-    let per_channel = rows * columns * u64::from(p.input.c).checked_div(groups).unwrap_or(0);
-    require(per_channel * u64::from(p.output.c) == weights.len() as u64, ShapeError::Weights)?;
+    require(p.taps() as u64 * u64::from(p.output.c) == weights.len() as u64, ShapeError::Weights)?;
 
     let channels = usize::from(p.output.c);
     let tables = q.bias.len() >= channels && q.multiplier.len() >= channels && q.shift.len() >= channels;

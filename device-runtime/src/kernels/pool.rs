@@ -72,19 +72,30 @@ struct Mean<'a> {
 impl Mean<'_> {
     /// `sum_row` adds `N` adjacent channels of positions that lie a step apart; see [`sum_row`].
     #[inline(always)]
-    fn all<const N: usize>(&self, output: &mut [i8], sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize) + Copy) {
+    fn all<const N: usize>(&self, output: &mut [i8], sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize) -> bool) {
         let channels = usize::from(self.p.output.c).max(1);
-        for (window, pixel) in
-            Windows::new(&self.p.window, self.p.input, self.p.output).zip(output.chunks_exact_mut(channels))
-        {
-            let (rows, columns) = window;
+        let mut windows = Windows::new(&self.p.window, self.p.input, self.p.output);
+        for pixel in output.chunks_exact_mut(channels) {
+            let (rows, columns) = self.merged(windows.pass());
             let zero_points = i32::from(self.input_zero_point).wrapping_mul((rows.count * columns.count) as i32);
-            for (block, part) in pixel.chunks_mut(N).enumerate() {
-                let sums = self.sums(window, block * N, sum_row);
-                for (y, sum) in part.iter_mut().zip(sums) {
+            for first in (0..channels).step_by(N) {
+                // The last channels are summed with some before them: a whole block ends with its position.
+                let first = first.min(channels.saturating_sub(N));
+                let sums = self.sums((rows, columns), first, &sum_row);
+                for (y, sum) in pixel.iter_mut().skip(first).zip(sums) {
                     *y = requantize_once(sum.wrapping_sub(zero_points), self.multiplier, self.shift, self.landing);
                 }
             }
+        }
+    }
+
+    /// Rows as wide as the input follow one another: they are one long row.
+    #[inline(always)]
+    fn merged(&self, (rows, columns): (Span, Span)) -> (Span, Span) {
+        let is_one = columns.count == usize::from(self.p.input.w) && self.p.window.dilation == [1, 1];
+        match rows.count * columns.count {
+            all @ 1..256 if is_one => (Span { count: 1, ..rows }, Span { count: all, ..columns }),
+            _ => (rows, columns),
         }
     }
 
@@ -94,29 +105,20 @@ impl Mean<'_> {
         &self,
         (rows, columns): (Span, Span),
         first: usize,
-        sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize),
+        sum_row: impl Fn(&mut [i32; N], &[i8], usize, usize) -> bool,
     ) -> [i32; N] {
         let [row_step, column_step] = self.p.window.dilation.map(usize::from);
-        let channels = usize::from(self.p.input.c).max(1);
+        let channels = usize::from(self.p.input.c);
         let step = column_step * channels;
         let mut sums = [0i32; N];
-        // Rows as wide as the input follow one another: they are one long row.
-        let is_one = columns.count == usize::from(self.p.input.w) && row_step == 1 && column_step == 1;
-        let (rows, columns) = match rows.count * columns.count {
-            all @ 1..256 if is_one => (Span { count: 1, ..rows }, Span { count: all, ..columns }),
-            _ => (rows, columns),
-        };
         for row in 0..rows.count {
             let position = (rows.start + row * row_step) * usize::from(self.p.input.w) + columns.start;
             let mut taps = self.input.get(position * channels + first..).unwrap_or(&[]);
-            // The last channels of the last position may not be a whole block.
-            let blocks = if taps.len() < N { 0 } else { (taps.len() - N) / step.max(1) + 1 };
-            let whole = columns.count.min(blocks);
-            if whole != 0 {
-                sum_row(&mut sums, taps, step, whole);
+            if sum_row(&mut sums, taps, step, columns.count) {
+                continue;
             }
-            taps = taps.get(whole * step..).unwrap_or(&[]);
-            for _ in whole..columns.count {
+            // Fewer channels than a block.
+            for _ in 0..columns.count {
                 sums.iter_mut().zip(taps).for_each(|(sum, &x)| *sum = sum.wrapping_add(x.into()));
                 taps = taps.get(step..).unwrap_or(&[]);
             }
@@ -125,18 +127,22 @@ impl Mean<'_> {
     }
 }
 
-/// Adds four channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`. There are at most 255
-/// positions, at least one, and all lie in `taps`.
+/// Adds four channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions.
+/// Returns false, with `sums` as they were, if there are none or `taps` does not hold four channels of each.
 #[inline(always)]
-fn sum_row(sums: &mut [i32; 4], mut taps: &[i8], step: usize, count: usize) {
+fn sum_row(sums: &mut [i32; 4], mut taps: &[i8], step: usize, count: usize) -> bool {
+    if count == 0 || taps.len() < (count - 1) * step + 4 {
+        return false;
+    }
     for _ in 0..count {
-        let Some(four) = taps.first_chunk::<4>() else { return };
+        let Some(four) = taps.first_chunk::<4>() else { return true };
         sums[0] = sums[0].wrapping_add(four[0].into());
         sums[1] = sums[1].wrapping_add(four[1].into());
         sums[2] = sums[2].wrapping_add(four[2].into());
         sums[3] = sums[3].wrapping_add(four[3].into());
         taps = taps.get(step..).unwrap_or(&[]);
     }
+    true
 }
 
 /// Calls `visit` with the channels of every tap inside the input.

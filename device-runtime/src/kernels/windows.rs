@@ -62,7 +62,6 @@ impl<'a> Windows<'a> {
     }
 
     /// [`next`](Iterator::next), in memory once for all kernels that take many more instructions per window.
-    #[cfg(arm_dsp)]
     #[inline(never)]
     pub fn pass(&mut self) -> (Span, Span) {
         self.next().unwrap_or_default()

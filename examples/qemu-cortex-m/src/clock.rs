@@ -46,6 +46,8 @@ impl Clock for SysTickClock {
         crate::CLOCK_HZ
     }
 
+    /// In memory once: a reading takes the same wherever it is taken, and `count` is no larger for taking more of them.
+    #[inline(never)]
     fn now(&mut self) -> u64 {
         loop {
             let wraps = WRAPS.load(Ordering::Relaxed);
@@ -96,6 +98,7 @@ impl InstructionScale {
 
     /// Instructions between two readings `ticks` apart.
     #[must_use]
+    #[inline(never)]
     pub fn instructions(&self, ticks: u64) -> u64 {
         self.count(ticks.saturating_sub(self.overhead))
     }

@@ -1,6 +1,6 @@
 //! The taps of windows, widened to 16 bits in scratch.
 
-use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows, widen_strided, widen_words};
+use super::instructions::{Halves, copy_rows, even_bytes, odd_bytes, widen_rows, widen_words};
 use super::pack;
 use crate::kernels::columns::{Run, for_each_run};
 use crate::kernels::params::Conv2d;
@@ -8,8 +8,8 @@ use crate::kernels::windows::Span;
 
 /// Gathers the windows of one convolution.
 pub struct Gather<'a> {
-    p: &'a Conv2d,
-    input: &'a [i8],
+    pub p: &'a Conv2d,
+    pub input: &'a [i8],
     kernel: [usize; 2],
     /// Bytes from row to row of the input, and from row to row of a window.
     row_pitch: usize,
@@ -49,7 +49,7 @@ impl<'a> Gather<'a> {
     /// The taps of one window and one group (first input channel, number of input channels), one quad after the other.
     #[inline(always)]
     pub fn lone_window(&self, window: (Span, Span), group: (usize, usize), quads: &mut [Halves]) {
-        Column { quads, stride: 1 }.runs(self.p, window, group, self.input);
+        Column::new(quads, 1).runs(self.p, window, group, self.input);
     }
 
     /// The taps of one window of four and one group, to every fourth quad. `copy` is overwritten.
@@ -57,15 +57,14 @@ impl<'a> Gather<'a> {
     pub fn window(&self, window: (Span, Span), group: (usize, usize), copy: &mut Copy, quads: &mut [Halves]) {
         let (rows, columns) = window;
         if self.inside == Inside::Runs || rows.count != self.kernel[0] || columns.count != self.kernel[1] {
-            return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
+            return Column::new(quads, 4).runs(self.p, window, group, self.input);
         }
         let start = rows.start * self.row_pitch + columns.start * usize::from(self.p.input.c);
         let words = self.row_taps.div_ceil(4);
         let end = start + (self.kernel[0] - 1) * self.row_step + 4 * words;
         let Some(from) = self.input.get(start..end) else {
-            return Column { quads, stride: 4 }.runs(self.p, window, group, self.input);
+            return Column::new(quads, 4).runs(self.p, window, group, self.input);
         };
-        let column = Column { quads, stride: 4 };
         let taps = self.kernel[0] * self.row_taps;
         let whole = taps / 4;
         let is_copied = self.inside == Inside::Small;
@@ -80,15 +79,15 @@ impl<'a> Gather<'a> {
         } else {
             (from.as_ptr(), words, self.kernel[0])
         };
-        if column.holds(whole) {
+        if quads.len() > 4 * (whole - 1) {
             // SAFETY: `from` spans all rows, or the copy their words, and there is a place for every word.
-            unsafe { widen_rows(from, self.row_step, words, rows, column.quads.as_mut_ptr(), 0) };
+            unsafe { widen_rows(from, self.row_step, words, rows, quads.as_mut_ptr(), 0) };
         }
         let rest = taps % 4;
         if is_copied && rest != 0 {
             let last = copy.get(4 * whole..).and_then(|last| last.first_chunk::<4>());
             let word = last.map_or(0, |&last| pack::word(last)) << ((32 - 8 * rest as u32) & 31);
-            if let Some(place) = column.quads.get_mut(4 * whole) {
+            if let Some(place) = quads.get_mut(4 * whole) {
                 *place = [even_bytes(word), odd_bytes(word)];
             }
         }
@@ -127,83 +126,90 @@ pub fn point(input: &[i8], at: usize, pitch: usize, quads: &mut [Halves]) {
     unsafe { widen_words(from.as_ptr(), pitch / 4, quads.as_mut_ptr()) };
 }
 
-/// Where one window's taps go: `stride` windows alternate quad by quad.
+/// Where one window's taps go: `stride` windows, one or four, alternate quad by quad.
 ///
 /// Taps that do not fill the last quad are its last ones; the first ones are zero.
 struct Column<'a> {
-    /// Begins with the window's first quad.
+    /// Begins with the quad that is to be filled.
     quads: &'a mut [Halves],
     stride: usize,
+    /// Taps that do not fill a word yet, the last one on top, and how many they are: fewer than four.
+    pending: u32,
+    count: usize,
 }
 
-impl Column<'_> {
-    #[inline(always)]
-    fn holds(&self, quads: usize) -> bool {
-        quads != 0 && self.quads.len() > (quads - 1) * self.stride
+impl<'a> Column<'a> {
+    const fn new(quads: &'a mut [Halves], stride: usize) -> Self {
+        Self { quads, stride, pending: 0, count: 0 }
     }
 
     /// A window that is clipped or not adjacent in memory.
     #[inline(never)]
     fn runs(mut self, p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8]) {
-        if !group.1.is_multiple_of(4) {
-            return self.taps(p, window, group, input);
+        for_each_run(p, window, group, input, |run| self.run(p.pad_value, run));
+        if self.count != 0 {
+            self.word(self.pending);
         }
-        each_run(p, window, group, input, &mut |run| match run {
-            Run::Pad(0) => {}
-            Run::Pad(len) => self.pad(p.pad_value, len / 4),
-            Run::Inside(taps) => self.words(taps),
-        });
     }
 
     #[inline(never)]
-    fn pad(&mut self, value: i8, words: usize) {
-        let halves = [even_bytes(pack::word([value; 4])); 2];
-        self.quads.iter_mut().step_by(self.stride.max(1)).take(words).for_each(|quad| *quad = halves);
-        self.skip(words);
+    fn run(&mut self, pad: i8, run: Run<'_>) {
+        let (mut left, taps) = match run {
+            Run::Pad(len) => (len, None),
+            Run::Inside(taps) => (taps.len(), Some(taps)),
+        };
+        while left > 0 {
+            let taps = taps.and_then(|taps| taps.get(taps.len().wrapping_sub(left)..));
+            if self.count == 0 && left >= 4 {
+                self.words(pad, taps, left / 4);
+                left %= 4;
+                continue;
+            }
+            let tap = *taps.and_then(|taps| taps.first()).unwrap_or(&pad);
+            self.pending = self.pending >> 8 | u32::from(tap as u8) << 24;
+            self.count += 1;
+            left -= 1;
+            if self.count == 4 {
+                self.word(self.pending);
+                (self.pending, self.count) = (0, 0);
+            }
+        }
     }
 
-    #[inline(never)]
-    fn words(&mut self, taps: &[i8]) {
-        let words = taps.len() / 4;
-        if self.holds(words) {
+    /// Whole words at the start of `taps`, or as many of padding.
+    #[inline(always)]
+    fn words(&mut self, pad: i8, taps: Option<&[i8]>, words: usize) {
+        if self.quads.len() <= (words - 1) * self.stride {
+            return;
+        }
+        match taps.filter(|taps| taps.len() >= 4 * words) {
             // SAFETY: there are as many words, and places.
-            unsafe { widen_strided(taps.as_ptr(), words, self.quads.as_mut_ptr(), self.stride) };
+            Some(taps) if self.stride == 4 => unsafe {
+                widen_rows(taps.as_ptr(), 0, words, 1, self.quads.as_mut_ptr(), 0)
+            },
+            // SAFETY: there are as many words, and places one after the other.
+            Some(taps) => unsafe { widen_words(taps.as_ptr(), words, self.quads.as_mut_ptr()) },
+            None => {
+                let halves = [even_bytes(pack::word([pad; 4])); 2];
+                self.quads.iter_mut().step_by(self.stride.max(1)).take(words).for_each(|quad| *quad = halves);
+            }
         }
         self.skip(words);
-    }
-
-    fn skip(&mut self, quads: usize) {
-        self.quads = core::mem::take(&mut self.quads).get_mut(quads * self.stride..).unwrap_or(&mut []);
-    }
-
-    /// A window whose channels are not whole words.
-    fn taps(mut self, p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8]) {
-        let mut writer = Writer { column: &mut self, pending: 0, bits: 0 };
-        each_run(p, window, group, input, &mut |run| match run {
-            Run::Pad(0) => {}
-            Run::Pad(len) => writer.repeat(p.pad_value, len),
-            Run::Inside(taps) => writer.taps(taps),
-        });
-        if writer.bits != 0 {
-            let last = writer.pending << (32 - writer.bits);
-            self.push(last);
-        }
     }
 
     /// Four taps.
     #[inline(never)]
-    fn push(&mut self, word: u32) {
+    fn word(&mut self, word: u32) {
         if let Some(place) = self.quads.first_mut() {
             *place = [even_bytes(word), odd_bytes(word)];
         }
         self.skip(1);
     }
-}
 
-/// [`for_each_run`], in memory once for all that is done with runs.
-#[inline(never)]
-fn each_run(p: &Conv2d, window: (Span, Span), group: (usize, usize), input: &[i8], emit: &mut dyn FnMut(Run<'_>)) {
-    for_each_run(p, window, group, input, emit);
+    #[inline(always)]
+    fn skip(&mut self, quads: usize) {
+        self.quads = core::mem::take(&mut self.quads).get_mut(quads * self.stride..).unwrap_or(&mut []);
+    }
 }
 
 /// Taps of a window that is copied before it is widened: rows of the first convolution of a network are rarely whole words.
@@ -211,47 +217,3 @@ const SMALL_TAPS: usize = 64;
 
 /// Memory for such a window, with room for the rest of its last word.
 pub type Copy = [i8; 2 * SMALL_TAPS];
-
-/// Collects taps to words.
-struct Writer<'a, 'b> {
-    column: &'a mut Column<'b>,
-    /// Taps that do not fill a word yet, and how many bits they take: fewer than 32.
-    pending: u32,
-    bits: u32,
-}
-
-impl Writer<'_, '_> {
-    fn taps(&mut self, taps: &[i8]) {
-        let (words, rest) = taps.as_chunks();
-        words.iter().for_each(|&word| self.word(pack::word(word)));
-        rest.iter().for_each(|&x| self.tap(x));
-    }
-
-    fn repeat(&mut self, x: i8, len: usize) {
-        for _ in 0..len / 4 {
-            self.word(pack::word([x; 4]));
-        }
-        for _ in 0..len % 4 {
-            self.tap(x);
-        }
-    }
-
-    /// Four taps.
-    #[inline(always)]
-    fn word(&mut self, word: u32) {
-        let both = u64::from(word) << (self.bits & 31) | u64::from(self.pending);
-        self.column.push(both as u32);
-        self.pending = (both >> 32) as u32;
-    }
-
-    #[inline(always)]
-    fn tap(&mut self, x: i8) {
-        self.pending |= u32::from(x as u8) << (self.bits & 31);
-        self.bits += 8;
-        if self.bits == 32 {
-            let word = self.pending;
-            self.column.push(word);
-            (self.pending, self.bits) = (0, 0);
-        }
-    }
-}

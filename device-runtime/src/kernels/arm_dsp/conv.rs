@@ -38,54 +38,55 @@ pub fn conv2d(
         point(input, 0, taps, quads);
         return filters.one(quads, output);
     }
-    let mut values: Values = [0; _];
     let gather = Gather::new(p, input);
+    for group in 0..groups {
+        filters.first = group * outputs;
+        filters.weights = weights.get(filters.first * taps..).unwrap_or(&[]);
+        every_window(&gather, &mut filters, (group * inputs, inputs), quads, output);
+    }
+}
+
+/// All windows with the filters of one group, whose first input channel and number of input channels is `inputs`.
+#[inline(always)]
+fn every_window(
+    gather: &Gather<'_>,
+    filters: &mut Filters<'_>,
+    inputs: (usize, usize),
+    quads: &mut [Halves],
+    output: &mut [i8],
+) {
+    let channels = usize::from(gather.p.output.c).max(1);
     let is_pointwise = gather.is_pointwise();
-    let mut windows = Windows::new(&p.window, p.input, p.output);
-    let mut first_windows = windows;
+    let mut values: Values = [0; _];
+    let mut windows = Windows::new(&gather.p.window, gather.p.input, gather.p.output);
     let mut position = 0;
-    let is_direct = finish.is_nothing() && output.len() >= WINDOWS * channels;
-    if is_direct {
-        filters.prepare(0, outputs);
+    if filters.finish.is_nothing() {
+        filters.prepare(0, filters.count);
     }
     for pixels in output.chunks_mut(WINDOWS * channels) {
-        let is_full = bits.is_some() && pixels.len() == WINDOWS * channels;
-        if groups > 1 {
-            first_windows = windows;
+        if filters.bits.is_some() && pixels.len() == WINDOWS * channels {
+            if is_pointwise {
+                gather.four_points(position, quads);
+            } else {
+                for at in 0..WINDOWS {
+                    let window = windows.pass();
+                    let quads = quads.get_mut(at..).unwrap_or(&mut []);
+                    gather.window(window, inputs, &mut values, quads);
+                }
+            }
+            filters.four(quads, pixels, channels, &mut values);
+            position += WINDOWS;
+            continue;
         }
-        for group in 0..groups {
-            if groups > 1 {
-                windows = first_windows;
-                filters.first = group * outputs;
-                filters.weights = weights.get(filters.first * taps..).unwrap_or(&[]);
-                if is_direct {
-                    filters.prepare(0, outputs);
-                }
+        for pixel in pixels.chunks_exact_mut(channels) {
+            if is_pointwise {
+                point(gather.input, position, filters.taps, quads);
+            } else {
+                gather.lone_window(windows.pass(), inputs, quads);
             }
-            let group_inputs = (group * inputs, inputs);
-            if is_full {
-                if is_pointwise {
-                    gather.four_points(position, quads);
-                } else {
-                    for at in 0..WINDOWS {
-                        let window = windows.next().unwrap_or_default();
-                        let quads = quads.get_mut(at..).unwrap_or(&mut []);
-                        gather.window(window, group_inputs, &mut values, quads);
-                    }
-                }
-                filters.four(quads, pixels, channels, &mut values);
-                continue;
-            }
-            for (at, pixel) in pixels.chunks_exact_mut(channels).enumerate() {
-                if is_pointwise {
-                    point(input, position + at, taps, quads);
-                } else {
-                    gather.lone_window(windows.pass(), group_inputs, quads);
-                }
-                filters.one(quads, pixel);
-            }
+            filters.one(quads, pixel);
+            position += 1;
         }
-        position += WINDOWS;
     }
 }
 
@@ -243,22 +244,11 @@ impl Filters<'_> {
 /// Sum of products of one filter and one window.
 fn sum(quads: &[Halves], filter: &[i8]) -> i32 {
     let (words, rest) = filter.as_chunks::<4>();
-    let mut few = [0; 4];
-    let last = match (rest, filter.last_chunk()) {
-        ([], _) => None,
-        (_, Some(last)) => Some(last),
-        // Fewer than four taps lie at the end of their quad, as in the window.
-        _ => {
-            few.iter_mut().rev().zip(rest.iter().rev()).for_each(|(place, &w)| *place = w);
-            Some(&few)
-        }
-    };
+    // Taps that do not fill a quad lie at its end, as in the window.
+    let last = rest.iter().fold(0, |word, &w| word >> 8 | u32::from(w as u8) << 24);
     let add = |sum, word, &[x02, x13]: &Halves| {
         dual_multiply_add(x13, odd_bytes(word), dual_multiply_add(x02, even_bytes(word), sum))
     };
     let sum = words.iter().zip(quads).fold(0, |sum, (&word, quad)| add(sum, pack::word(word), quad));
-    match (last, quads.get(words.len())) {
-        (Some(&last), Some(quad)) => add(sum, pack::word(last), quad),
-        _ => sum,
-    }
+    quads.get(words.len()).map_or(sum, |quad| add(sum, last, quad))
 }

@@ -1,7 +1,6 @@
 //! Depthwise convolution, four channels at a time.
 
 use super::finish::Finish;
-use super::instructions::row_of_taps;
 use super::rows;
 use crate::kernels::params::{Add, Conv2d, Landing, Requant};
 use crate::kernels::scales::pre_shift;
@@ -40,55 +39,37 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
 /// other sums mean nothing.
 #[inline(never)]
 fn any_window(p: &Conv2d, (rows, columns): (Span, Span), first: usize, input: &[i8], weights: &[i8]) -> [i32; 4] {
-    let [kernel_rows, kernel_columns] = p.window.kernel.map(usize::from);
     let [row_step, column_step] = p.window.dilation.map(usize::from);
     let channels = usize::from(p.input.c);
     let pad = [p.pad_value; 4];
-    let mut run = Run { sums: [0; 4], weights: weights.get(first..).unwrap_or(&[]), channels };
-
-    let after = kernel_columns.saturating_sub(columns.first + columns.count);
-    run.taps(&pad, 0, rows.first * kernel_columns);
-    for row in 0..rows.count {
-        let position = (rows.start + row * row_step) * usize::from(p.input.w) + columns.start;
-        run.taps(&pad, 0, columns.first);
-        run.taps(input.get(position * channels + first..).unwrap_or(&[]), column_step * channels, columns.count);
-        run.taps(&pad, 0, after);
+    let mut sums = [0; 4];
+    let mut weights = weights.get(first..).unwrap_or(&[]);
+    for row in 0..usize::from(p.window.kernel[0]) {
+        let row = row.wrapping_sub(rows.first);
+        for column in 0..usize::from(p.window.kernel[1]) {
+            let column = column.wrapping_sub(columns.first);
+            let x = if row < rows.count && column < columns.count {
+                let (y, x) = (rows.start + row * row_step, columns.start + column * column_step);
+                input.get((y * usize::from(p.input.w) + x) * channels + first..).unwrap_or(&[])
+            } else {
+                &pad
+            };
+            add_products(&mut sums, x, weights);
+            weights = weights.get(channels..).unwrap_or(&[]);
+        }
     }
-    run.taps(&pad, 0, kernel_rows.saturating_sub(rows.first + rows.count) * kernel_columns);
-    run.sums
+    sums
 }
 
-/// Sums of four channels on the way through a window.
-struct Run<'a> {
-    sums: [i32; 4],
-    /// Of the taps that follow, from the first of the four channels on.
-    weights: &'a [i8],
-    channels: usize,
-}
-
-impl Run<'_> {
-    /// Adds `taps` taps of `x`, `step` bytes apart.
-    #[inline(never)]
-    fn taps(&mut self, x: &[i8], step: usize, taps: usize) {
-        let Some(last) = taps.checked_sub(1) else { return };
-        if x.len() >= last * step + 4 && self.weights.len() >= last * self.channels + 4 {
-            // SAFETY: both slices reach to the end of the last tap.
-            unsafe { row_of_taps(&mut self.sums, taps, x.as_ptr(), step, self.weights.as_ptr(), self.channels) };
-        } else {
-            self.last_taps(x, step, taps);
-        }
-        self.weights = self.weights.get(taps * self.channels..).unwrap_or(&[]);
+/// Adds the products of as many of four channels as there are.
+#[inline(always)]
+fn add_products(sums: &mut [i32; 4], x: &[i8], weights: &[i8]) {
+    let product = |x: i8, w: i8| i32::from(x) * i32::from(w);
+    if let (Some(x), Some(w)) = (x.first_chunk::<4>(), weights.first_chunk::<4>()) {
+        *sums = core::array::from_fn(|lane| sums[lane & 3].wrapping_add(product(x[lane & 3], w[lane & 3])));
+        return;
     }
-
-    /// As [`taps`](Self::taps), where fewer than four channels follow the last tap.
-    fn last_taps(&mut self, x: &[i8], step: usize, taps: usize) {
-        for (lane, sum) in self.sums.iter_mut().enumerate() {
-            for tap in 0..taps {
-                let (x, w) = (x.get(tap * step + lane), self.weights.get(tap * self.channels + lane));
-                if let (Some(&x), Some(&w)) = (x, w) {
-                    *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
-                }
-            }
-        }
+    for ((sum, &x), &w) in sums.iter_mut().zip(x).zip(weights) {
+        *sum = sum.wrapping_add(product(x, w));
     }
 }

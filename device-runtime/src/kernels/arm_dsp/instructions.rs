@@ -110,7 +110,7 @@ macro_rules! widen_all {
 /// # Safety
 /// `from` points to `(rows - 1) * row_step + 4 * words` readable bytes of any alignment, `to` to as many places;
 /// `rows` and `words` are at least 1.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn widen_rows(from: *const i8, row_step: usize, words: usize, rows: usize, to: *mut Halves, skip: isize) {
     // SAFETY: reads and writes what the caller vouches for; advances past the last row are computed, not used.
     unsafe {
@@ -149,7 +149,7 @@ pub unsafe fn widen_rows(from: *const i8, row_step: usize, words: usize, rows: u
 ///
 /// # Safety
 /// `from` points to as many readable words of any alignment, `to` to as many places; `words` is at least 1.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn widen_words(from: *const i8, words: usize, to: *mut Halves) {
     // SAFETY: reads and writes what the caller vouches for.
     unsafe {
@@ -166,108 +166,6 @@ pub unsafe fn widen_words(from: *const i8, words: usize, to: *mut Halves) {
             from = inout(reg) from => _,
             words = inout(reg) words => _,
             to = inout(reg) to => _,
-            out("r2") _,
-            out("r3") _,
-            options(nostack),
-        );
-    }
-}
-
-/// Adds the products of `taps` taps of four channels to `sums`; the steps are the bytes from tap to tap.
-///
-/// # Safety
-/// `taps` is at least 1; `x` points to `(taps - 1) * x_step + 4` readable bytes, `w` likewise; both of any alignment.
-#[inline(always)]
-pub unsafe fn row_of_taps(sums: &mut [i32; 4], taps: usize, x: *const i8, x_step: usize, w: *const i8, w_step: usize) {
-    // SAFETY: reads words up to the ends that the caller vouches for; addresses past them are computed, not read. r6 and r7
-    // are not available as operands and are restored before the end.
-    unsafe {
-        asm!(
-            "push {{r6, r7}}",
-            "1:",
-            "ldr r10, [r4]",
-            "add r4, r4, r8",
-            "ldr lr, [r5]",
-            "add r5, r5, r9",
-            "sxtb16 r6, r10",
-            "sxtb16 r10, r10, ror #8",
-            "sxtb16 r7, lr",
-            "sxtb16 lr, lr, ror #8",
-            "smlabb r0, r6, r7, r0",
-            "smlatt r2, r6, r7, r2",
-            "smlabb r1, r10, lr, r1",
-            "smlatt r3, r10, lr, r3",
-            "subs r12, r12, #1",
-            "bne 1b",
-            "pop {{r6, r7}}",
-            inout("r0") sums[0],
-            inout("r1") sums[1],
-            inout("r2") sums[2],
-            inout("r3") sums[3],
-            inout("r4") x => _,
-            inout("r5") w => _,
-            in("r8") x_step,
-            in("r9") w_step,
-            out("r10") _,
-            inout("r12") taps => _,
-            out("lr") _,
-            options(readonly),
-        );
-    }
-}
-
-/// Widens `count` words that lie `step` bytes apart.
-///
-/// # Safety
-/// `from` points to `(count - 1) * step + 4` readable bytes of any alignment, `to` to `count` [`Halves`]; `count` is at least 1.
-#[inline(always)]
-pub unsafe fn widen_column(from: *const i8, step: usize, count: usize, to: *mut Halves) {
-    // SAFETY: reads and writes what the caller vouches for; an address past the last word is computed, not read.
-    unsafe {
-        asm!(
-            "1:",
-            "ldr r3, [{from}]",
-            "add {from}, {from}, {step}",
-            "sxtb16 r2, r3",
-            "sxtb16 r3, r3, ror #8",
-            "strd r2, r3, [{to}], #8",
-            "subs {count}, {count}, #1",
-            "bne 1b",
-            from = inout(reg) from => _,
-            step = in(reg) step,
-            count = inout(reg) count => _,
-            to = inout(reg) to => _,
-            out("r2") _,
-            out("r3") _,
-            options(nostack),
-        );
-    }
-}
-
-/// Widens `words` words to every `stride`th place.
-///
-/// # Safety
-/// `from` points to as many readable words of any alignment, `to` to `(words - 1) * stride + 1` [`Halves`]; `words` is at
-/// least 1.
-#[inline(always)]
-pub unsafe fn widen_strided(from: *const i8, words: usize, to: *mut Halves, stride: usize) {
-    // SAFETY: reads and writes what the caller vouches for; an address past the last place is computed, not used.
-    unsafe {
-        asm!(
-            ".macro stitchkit_widen",
-            "ldr r3, [{from}], #4",
-            "sxtb16 r2, r3",
-            "sxtb16 r3, r3, ror #8",
-            "strd r2, r3, [{to}]",
-            "add {to}, {to}, {stride}, lsl #3",
-            ".endm",
-            "subs {words}, {words}, #4",
-            widen_all!("words"),
-            ".purgem stitchkit_widen",
-            from = inout(reg) from => _,
-            words = inout(reg) words => _,
-            to = inout(reg) to => _,
-            stride = in(reg) stride,
             out("r2") _,
             out("r3") _,
             options(nostack),

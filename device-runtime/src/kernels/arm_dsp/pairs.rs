@@ -61,8 +61,8 @@ pub unsafe extern "C" fn one_window(pairs: &Pairs) {
         ".endm",
         "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
         // On the stack: the first nine words of `pairs`, the address that requantizes, the one that a pair starts at, the half
-        // that it starts with, the end of the columns, and the bits.
-        "sub sp, sp, #56",
+        // that it starts with, the end of the columns, the bits, and what follows a round of the loop.
+        "sub sp, sp, #60",
         "ldm r0!, {{r1, r2, r3, r4, r5, r6, r7, r8, r12}}",
         "stm sp, {{r1, r2, r3, r4, r5, r6, r7, r8, r12}}",
         "ldr r9, [r0]",
@@ -79,6 +79,13 @@ pub unsafe extern "C" fn one_window(pairs: &Pairs) {
         "tst r1, #1",
         "it eq",
         "moveq r5, r6",
+        // Up to 128 taps there is one round, and no need to compare.
+        "adr.w r3, 9f",
+        "orr r3, r3, #1",
+        "cmp r8, #128",
+        "it hi",
+        "subhi r3, r3, #12",
+        "str r3, [sp, #56]",
         "ldr r8, [r0, #4]",
         "adr.w r4, 4f",
         "orr r4, r4, #1",
@@ -99,9 +106,13 @@ pub unsafe extern "C" fn one_window(pairs: &Pairs) {
         "stitchkit_block",
         "stitchkit_block",
         "stitchkit_block",
-        "ldr lr, [sp, #48]",
-        "cmp r12, lr",
+        "ldr pc, [sp, #56]",
+        // Is this the end of the columns? 12 bytes.
+        ".balign 4",
+        "ldr.w lr, [sp, #48]",
+        "cmp.w r12, lr",
         "bne.w 2b",
+        "9:",
         "ldm sp, {{r0, r1, r2, r3, r4, r5, r6, r7, r12, pc}}",
         // Room for the rounding bit: 12 bytes.
         ".balign 4",
@@ -140,7 +151,7 @@ pub unsafe extern "C" fn one_window(pairs: &Pairs) {
         "ldrd r2, r3, [r9], #8",
         "ldr pc, [sp, #44]",
         "7:",
-        "add sp, sp, #56",
+        "add sp, sp, #60",
         "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
         ".purgem stitchkit_block",
         ".purgem stitchkit_half",

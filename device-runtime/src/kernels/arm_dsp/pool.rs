@@ -3,11 +3,11 @@
 use core::arch::asm;
 
 /// Adds four channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions,
-/// whose sums fit 16 bits.
+/// whose sums fit 16 bits. Returns false, with `sums` as they were, if there are none or `taps` does not hold them.
 #[inline(always)]
-pub fn sum_row(sums: &mut [i32; 4], taps: &[i8], step: usize, count: usize) {
+pub fn sum_row(sums: &mut [i32; 4], taps: &[i8], step: usize, count: usize) -> bool {
     if count == 0 || taps.len() < (count - 1) * step + 4 {
-        return;
+        return false;
     }
     let (even, odd): (u32, u32);
     // SAFETY: `taps` reaches to the last position's four channels; an address past it is computed, not read.
@@ -33,4 +33,5 @@ pub fn sum_row(sums: &mut [i32; 4], taps: &[i8], step: usize, count: usize) {
     for (sum, half) in sums.iter_mut().zip(halves) {
         *sum = sum.wrapping_add((half as i16).into());
     }
+    true
 }

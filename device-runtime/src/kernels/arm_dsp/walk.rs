@@ -12,14 +12,14 @@ pub struct Walk {
     pub to: *mut i8,
     /// Bytes from place to place.
     pub step: usize,
-    /// Behind the last window's first column of the row, in the strip of the first row.
-    pub end: *const Halves,
+    /// Bytes from the first column of a row's first window to behind that of its last, in strips.
+    pub along: usize,
     /// Bytes from window to window in strips.
     pub advance: usize,
     /// Rows, at least 1.
     pub rows: usize,
     /// Bytes from the end of a row in strips to the start of the next.
-    pub strip_skip: isize,
+    pub strip_skip: usize,
     /// Bytes from behind the last place of a row to the first of the next.
     pub to_skip: usize,
     /// Bytes from row to row in strips.
@@ -29,8 +29,8 @@ pub struct Walk {
 /// Saturated int8 values of four channels at every window of rows.
 ///
 /// # Safety
-/// The strips hold three columns for every window from their start on; the first ends with window `end`, which is `advance`
-/// bytes times the windows of a row away; every place has four writable bytes.
+/// The strips hold three columns for every window from their start on; `along` is `advance` times the windows of a row; every
+/// place has four writable bytes.
 #[unsafe(naked)]
 pub unsafe extern "C" fn rows_of_windows(group: *const Group, strips: &[*mut Halves; 3], walk: *const Walk) {
     naked_asm!(
@@ -70,6 +70,8 @@ pub unsafe extern "C" fn rows_of_windows(group: *const Group, strips: &[*mut Hal
         "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
         "ldm r1, {{r4, r5, r6}}",
         "ldm r2, {{r3, r7, r8, r9, r10, r11, r12, lr}}",
+        // From here on the end of the row in the first strip.
+        "add r8, r8, r4",
         "push {{r3, r7, r8, r9, r10, r11, r12, lr}}",
         "add lr, r0, #112",
         "1:",

@@ -3,11 +3,11 @@
 use core::arch::naked_asm;
 
 /// Adds eight channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255
-/// positions, whose sums fit 16 bits.
+/// positions, whose sums fit 16 bits. Returns false, with `sums` as they were, if there are none or `taps` does not hold them.
 #[inline(always)]
-pub fn sum_row(sums: &mut [i32; 8], taps: &[i8], step: usize, count: usize) {
+pub fn sum_row(sums: &mut [i32; 8], taps: &[i8], step: usize, count: usize) -> bool {
     if count == 0 || taps.len() < (count - 1) * step + 8 {
-        return;
+        return false;
     }
     let mut halves = [0i16; 8];
     // SAFETY: `taps` reaches to the last position's eight channels.
@@ -15,6 +15,7 @@ pub fn sum_row(sums: &mut [i32; 8], taps: &[i8], step: usize, count: usize) {
     for (sum, half) in sums.iter_mut().zip(halves) {
         *sum = sum.wrapping_add(half.into());
     }
+    true
 }
 
 /// Sums of eight channels in 16 bits.

@@ -49,10 +49,10 @@ fn run(arena: &mut [u8], stack: &StackMargin) -> Result<(), usize> {
     let mut clock = SysTickClock::start(cortex_m::Peripherals::take().ok_or(FAILED)?.SYST);
     let scale = InstructionScale::measure(&mut clock);
     scale.print_loops(&mut clock);
-    let bundle = Bundle::parse(&BUNDLE.0).map_err(|_| FAILED)?;
-    let need = bundle.plan(plan).ok_or(FAILED)?.arena_bytes;
+    let Ok(bundle) = &Bundle::parse(&BUNDLE.0) else { return Err(FAILED) };
+    let Some(need) = bundle.plan(plan).map(|plan| plan.arena_bytes) else { return Err(FAILED) };
     print_numbers("board", &[need, arena.len() as u32]);
-    let mut executor = Executor::new(&bundle, plan, arena).map_err(|_| DOES_NOT_FIT)?;
+    let mut executor = Executor::new(bundle, plan, arena).map_err(|_| DOES_NOT_FIT)?;
     let mut steps = Steps { clock, scale, tells: false, start: 0 };
     executor.input().map_err(|_| FAILED)?.fill(1);
     let start = steps.clock.now();

@@ -252,11 +252,13 @@ impl Op {
         (self.input().len(), self.output().len())
     }
 
-    /// Number of inputs: 1, or 2 for additions and convolutions with a fused residual.
+    /// Number of inputs: 1, or 2 for additions and convolutions with a fused residual; 1 if the operator is not built in.
     #[must_use]
     pub const fn arity(&self) -> usize {
         match self {
-            Self::Add { .. } | Self::Conv2d { residual: Some(_), .. } | Self::Depthwise { residual: Some(_), .. } => 2,
+            Self::Add { .. } if built::ADD => 2,
+            Self::Conv2d { residual: Some(_), .. } => 2,
+            Self::Depthwise { residual: Some(_), .. } if built::DEPTHWISE => 2,
             _ => 1,
         }
     }
@@ -276,7 +278,9 @@ impl Op {
     pub const fn in_place(&self) -> InPlace {
         match self {
             Self::Conv2d { residual: Some(_), .. } | Self::Depthwise { residual: Some(_), .. } => InPlace::SecondInput,
-            Self::Add { .. } | Self::Lut { .. } | Self::AddConstant { .. } => InPlace::FirstInputIfWanted,
+            Self::Add { .. } if built::ADD => InPlace::FirstInputIfWanted,
+            Self::Lut { .. } if built::LUT => InPlace::FirstInputIfWanted,
+            Self::AddConstant { .. } if built::ADDCONSTANT => InPlace::FirstInputIfWanted,
             _ => InPlace::Never,
         }
     }

@@ -124,7 +124,7 @@ pub(super) fn run_with(
     let isa = if cfg!(feature = "variants") { isa } else { Isa::best() };
     let PlacedStep { inputs: [first, second], output, scratch, step, .. } = placed;
     let is_in_place = output == first;
-    let other = if let Op::Add { .. } = step.op { second } else { scratch };
+    let other = if built::ADD && matches!(step.op, Op::Add { .. }) { second } else { scratch };
     // In one place for all operators, which keeps the code small. A result that overwrites the input has no part of its own.
     let [input, other, output] = memory.three([first, other, if is_in_place { &(0..0) } else { output }])?;
     match (&step.op, constants) {

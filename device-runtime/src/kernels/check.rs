@@ -12,34 +12,37 @@ pub fn shape(shape: Shape, len: usize, error: ShapeError) -> Result<(), ShapeErr
     require(shape.elements() == len as u64, error)
 }
 
-/// Extents of a window that can be walked, over shapes that are not empty.
-pub fn window(window: &Window, input: Shape, output: Shape) -> Result<(), ShapeError> {
+/// Extents of a window that can be walked.
+pub fn window(window: &Window) -> Result<(), ShapeError> {
     let Window { kernel, stride, dilation, .. } = *window;
     let area = |[rows, columns]: [u8; 2]| u32::from(rows) * u32::from(columns);
-    let steps = area(kernel) * area(stride) != 0 && area(dilation) != 0;
-    let possible = steps && !input.is_empty() && !output.is_empty();
-    require(possible, ShapeError::Geometry)
+    require(area(kernel) * area(stride) != 0 && area(dilation) != 0, ShapeError::Geometry)
+}
+
+/// Slices that hold exactly their shapes, which are not empty.
+fn tensors(from: Shape, to: Shape, input: &[i8], output: &[i8]) -> Result<(), ShapeError> {
+    shape(from, input.len(), ShapeError::Input)?;
+    shape(to, output.len(), ShapeError::Output)?;
+    require(!input.is_empty() && !output.is_empty(), ShapeError::Geometry)
 }
 
 /// A pooling step and its slices.
 pub fn pool(p: &Pool2d, input: &[i8], output: &[i8]) -> Result<(), ShapeError> {
-    window(&p.window, p.input, p.output)?;
+    window(&p.window)?;
     require(p.input.c == p.output.c, ShapeError::Geometry)?;
-    shape(p.input, input.len(), ShapeError::Input)?;
-    shape(p.output, output.len(), ShapeError::Output)
+    tensors(p.input, p.output, input, output)
 }
 
 /// A convolution of any grouping and its slices.
 pub fn conv(p: &Conv2d, q: &Requant<'_>, input: &[i8], weights: &[i8], output: &[i8]) -> Result<(), ShapeError> {
     constants(p, q, weights)?;
-    shape(p.input, input.len(), ShapeError::Input)?;
-    shape(p.output, output.len(), ShapeError::Output)
+    tensors(p.input, p.output, input, output)
 }
 
-/// A convolution of any grouping and its constants.
+/// A convolution of any grouping and its constants; either shape may be empty.
 #[inline(always)]
 pub fn constants(p: &Conv2d, q: &Requant<'_>, weights: &[i8]) -> Result<(), ShapeError> {
-    window(&p.window, p.input, p.output)?;
+    window(&p.window)?;
     let divides = |channels: u16| channels.checked_rem(p.groups) == Some(0);
     require(divides(p.input.c) && divides(p.output.c), ShapeError::Geometry)?;
     require(p.taps() as u64 * u64::from(p.output.c) == weights.len() as u64, ShapeError::Weights)?;

@@ -166,6 +166,7 @@ impl PackedConv {
         residual: Option<&Add>,
         weights: &[i8],
     ) -> Result<Option<Self>, ShapeError> {
+        check::require(!conv.input.is_empty() && !conv.output.is_empty(), ShapeError::Geometry)?;
         check::constants(conv, q, weights)?;
         let Some(form) = Form::of(isa, filters) else { return Ok(None) };
         let Some(place) = Place::new(conv, form) else { return Ok(None) };

@@ -16,8 +16,10 @@ pub fn pre_shift(q: &Requant<'_>, channels: usize, taps: usize) -> Option<u32> {
     // Shifts are below 128: the sum with 95 has the top bit where the shift is at least 33, and carries nothing.
     const TOPS: u32 = u32::from_ne_bytes([128; 4]);
     let sum = |word: [u8; 4]| u32::from_ne_bytes(word).wrapping_add(u32::from_ne_bytes([95; 4]));
-    let (words, rest) = shifts.as_chunks();
-    let sums = words.iter().fold(TOPS, |all, &[a, b, c, d, e, f, g, h]| all & sum([a, b, c, d]) & sum([e, f, g, h]));
+    let (blocks, rest) = shifts.as_chunks();
+    let sums = blocks.iter().fold(TOPS, |all, &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]| {
+        all & sum([a, b, c, d]) & sum([e, f, g, h]) & sum([i, j, k, l]) & sum([m, n, o, p])
+    });
     if sums == TOPS && rest.iter().all(|&shift| shift >= 33) {
         return Some(0);
     }

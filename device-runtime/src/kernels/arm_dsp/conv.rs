@@ -195,9 +195,10 @@ impl Filters<'_> {
     /// Saturated outputs of the filters from `from` on.
     #[inline(never)]
     fn saturated(&self, from: usize, quads: &[Halves], values: &mut [i8]) {
-        let done = self.pairs(from, quads, values).unwrap_or(0);
-        for (at, value) in values.iter_mut().enumerate().skip(done) {
-            *value = self.value(from + at, quads).unwrap_or(0);
+        let mut at = from + self.pairs(from, quads, values).unwrap_or(0);
+        while let Some(value) = values.get_mut(at - from) {
+            *value = self.value(at, quads).unwrap_or(0);
+            at += 1;
         }
     }
 

@@ -2,16 +2,19 @@
 
 use core::arch::aarch64::*;
 
-/// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`. There are at most 255
-/// positions, at least one, and all lie in `taps`.
+/// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions,
+/// whose sums fit 16 bits. Returns false, with `sums` as they were, if there are none or `taps` does not hold them.
 #[inline(always)]
-pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize) {
+pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize) -> bool {
+    if count == 0 || taps.len() < (count - 1) * step + 16 {
+        return false;
+    }
     // SAFETY: sixteen bytes of every array, vectors are part of this architecture.
     unsafe {
         // 255 times -128 fits 16 bits.
         let (mut low, mut high) = (vdupq_n_s16(0), vdupq_n_s16(0));
         for _ in 0..count {
-            let Some(sixteen) = taps.first_chunk::<16>() else { return };
+            let Some(sixteen) = taps.first_chunk::<16>() else { return true };
             let x = vld1q_s8(sixteen.as_ptr());
             (low, high) = (vaddw_s8(low, vget_low_s8(x)), vaddw_high_s8(high, x));
             taps = taps.get(step..).unwrap_or(&[]);
@@ -22,4 +25,5 @@ pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize)
             vst1q_s32(sums.as_mut_ptr(), vaddq_s32(vld1q_s32(sums.as_ptr()), wide));
         }
     }
+    true
 }

@@ -17,7 +17,7 @@ const ROOM: usize = 3 * STRIP;
 /// Bytes of a widened column.
 const COLUMN: usize = size_of::<Halves>();
 /// Fewest input rows that windows must move down at once for all rows under them to be widened anew.
-const FAR: usize = 6;
+const FAR: usize = 3;
 
 /// 3x3, undilated, stride 1 or 2 in both directions, at least four channels.
 pub fn suits(p: &Conv2d) -> bool {

@@ -12,6 +12,7 @@ mod decode;
 mod directory;
 mod error;
 mod footprint;
+mod grid;
 mod layout;
 pub mod operators;
 mod records;
@@ -25,6 +26,10 @@ pub use aligned::AlignedBytes;
 pub use checksum::crc32;
 pub use error::{BundleError, PlanFault, StepFault};
 pub use footprint::Footprint;
+pub use grid::Clearance;
+#[cfg(feature = "threads")]
+pub(crate) use grid::{Along, Grid};
+pub(crate) use grid::{Rows, rows_spanned, rows_under};
 pub use layout::{FLAG_REQUIRED, MAGIC, MAX_SECTIONS, SECTION_ALIGN, SectionId, VERSION_MAJOR, VERSION_MINOR};
 pub use records::{Block, ChannelTables, InPlace, Meta, Op, Placement, Plan, Quant, Step};
 pub use streamed::{OpenError, StreamedBundle};
@@ -286,6 +291,12 @@ impl<'a> Bundle<'a> {
     pub fn operators(&self) -> impl Iterator<Item = &'static str> + '_ {
         let used = move |number: u8| (0..self.step_count()).any(|step| self.operator_of(step) == Some(number));
         (0u8..).zip(operators::OPERATORS).filter(move |(number, _)| used(*number)).map(|(_, name)| name)
+    }
+
+    /// True if some plan writes an output over its input: the runtime must be built with feature `overlap`.
+    #[must_use]
+    pub fn has_overlap(&self) -> bool {
+        self.plans().any(|plan| self.steps_of(&plan).any(|placed| placed.is_over_input()))
     }
 
     /// All plans, by rising cost.

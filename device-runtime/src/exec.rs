@@ -5,10 +5,10 @@ mod cascade;
 mod confidence;
 mod dispatch;
 mod observe;
+mod over;
 #[cfg(feature = "std")]
 mod prepared;
 mod regions;
-mod rows;
 mod stream;
 #[cfg(feature = "threads")]
 mod threads;

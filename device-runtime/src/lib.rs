@@ -17,7 +17,8 @@
 //! | `tract` (feature) | the same plans as tract-core models |
 //!
 //! Features `op-*`, all on by default, are the operators that are built in ([`bundle::operators`]); `two-memories`, on by default,
-//! lets an arena lie in a fast and a main memory ([`exec::Arena`]); `std` brings what hosts need, `threads` (on Linux)
+//! lets an arena lie in a fast and a main memory ([`exec::Arena`]); `overlap`, on by default, lets steps write their output over
+//! their input; `std` brings what hosts need, `threads` (on Linux)
 //! `exec::ThreadedExecutor`, which spreads one inference over several threads.
 //!
 //! ```no_run

@@ -22,7 +22,7 @@ pub mod tflite;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Plan};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError};
 
 use crate::board::emulated::{self, Counting, Emulated, EmulationError, Firmware, Operators};
 use crate::stack;
@@ -212,10 +212,10 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
     if let Some(bound_bytes) = stack_bound_bytes.filter(|&bound| bound < stack_bytes) {
         return Err(BenchError::StackBound { board: board.name, used_bytes: stack_bytes, bound_bytes });
     }
-    let own = own_operators(&bundle, &record);
-    let plan_stack_bound_bytes = match own.len() < bundle.operators().count() {
-        true => stack_bound(&firmware.build(&board, PROGRAM, bytes, Operators::Named(&own))?),
-        false => stack_bound_bytes,
+    let (all, own) = (Operators::Of(&bundle), Operators::OfPlan(&bundle, &record));
+    let plan_stack_bound_bytes = match own.features() == all.features() {
+        true => stack_bound_bytes,
+        false => stack_bound(&firmware.build(&board, PROGRAM, bytes, own)?),
     };
     Ok(Case {
         board: board.name.to_owned(),
@@ -237,12 +237,6 @@ pub fn count(firmware: &Firmware, board: &Emulated, model: &str, bytes: &[u8], p
 
 fn stack_bound(program: &Path) -> Option<u64> {
     stack::bound_of_file(program).ok().map(|bound| bound.bytes.into())
-}
-
-/// Names of the operators that a plan's steps use, each once.
-fn own_operators<'a>(bundle: &Bundle<'a>, plan: &Plan<'a>) -> Vec<&'static str> {
-    let used: Vec<&str> = bundle.steps_of(plan).map(|placed| placed.step.op.name()).collect();
-    bundle.operators().filter(|name| used.contains(name)).collect()
 }
 
 /// Instructions per multiply-accumulate with three decimals.

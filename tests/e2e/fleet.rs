@@ -114,6 +114,42 @@ fn a_board_with_a_fast_memory_runs_what_neither_memory_holds() {
 }
 
 #[test]
+fn a_plan_that_does_not_fit_a_board_otherwise_writes_outputs_over_inputs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [apart, over] = ["apart.stk", "over.stk"].map(|name| folder.path().join(name));
+    json(&["export", &digits(), "--keep", "anchors", "--out", path(&apart)]);
+    let arenas = |file: &Path| -> Vec<u64> {
+        let inspected = json(&["inspect", path(file)]);
+        inspected["plans"]
+            .as_array()
+            .expect("plans")
+            .iter()
+            .map(|p| p["arena_bytes"].as_u64().expect("bytes"))
+            .collect()
+    };
+    let before = arenas(&apart);
+    let smallest = *before.iter().min().expect("a plan");
+    let limit = smallest as u32 - 1;
+    json(&["export", &digits(), "--keep", "anchors", "--arena-limit", &limit.to_string(), "--out", path(&over)]);
+    let after = arenas(&over);
+    for (before, after) in before.iter().zip(&after) {
+        // The others do not fit either way, and stay apart.
+        assert!(if *before == smallest { after < before } else { after == before }, "{before} became {after}");
+    }
+    let plan = before.iter().position(|&bytes| bytes == smallest).expect("it is one of them").to_string();
+    let inspected = json(&["inspect", path(&over), "--plan", &plan]);
+    assert!(inspected["runtime_features"].as_array().expect("a list").contains(&Value::from("overlap")));
+    let plans = inspected["plans"].as_array().expect("plans");
+    let steps = plans.iter().find_map(|plan| plan["step_list"].as_array()).expect("the plan's steps");
+    assert!(steps.iter().any(|step| step["over_input"] == true), "{steps:?}");
+    json(&["verify", path(&over)]);
+    // The board's memory is such a limit too.
+    let small = board(folder.path(), "small", limit, 1 << 20);
+    let report = json(&["export", &digits(), "--out", path(&folder.path().join("b.stk")), "--board", &small]);
+    assert!(report["boards"][0]["pick"]["arena_bytes"].as_u64() < Some(smallest), "{report}");
+}
+
+#[test]
 fn boards_that_cannot_be_served_are_named_together_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let fine = board(folder.path(), "fine", 8192, 1 << 20);

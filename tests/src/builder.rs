@@ -5,7 +5,7 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, ChannelTables
 use stitchkit_runtime::exec::{Arena, Executor};
 use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window};
 
-use crate::place::{Placed, place, place_divided};
+use crate::place::{Placed, place, place_divided, place_over};
 use crate::{Rng, style::Style};
 
 /// A linear output around zero.
@@ -153,7 +153,13 @@ impl Builder {
         self.add_plan(path, blocks, placed);
     }
 
-    /// As [`plan`](Self::plan), laid out in a fast and a main memory.
+    /// As [`plan`](Self::plan), with outputs written over inputs wherever that can be.
+    pub fn over_plan(&mut self, path: &str, blocks: &[u16]) {
+        let placed = place_over(self.parts.input, &self.chain(blocks));
+        self.add_plan(path, blocks, placed);
+    }
+
+    /// As [`over_plan`](Self::over_plan), laid out in a fast and a main memory.
     pub fn divided_plan(&mut self, path: &str, blocks: &[u16]) {
         let placed = place_divided(self.parts.input, &self.chain(blocks));
         self.add_plan(path, blocks, placed);

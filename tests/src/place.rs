@@ -2,7 +2,7 @@
 //! is best for chains.
 
 use stitchkit_runtime::bundle::write::BlockParts;
-use stitchkit_runtime::bundle::{InPlace, Op, Placement};
+use stitchkit_runtime::bundle::{Clearance, InPlace, Op, Placement};
 use stitchkit_runtime::kernels::Shape;
 
 /// Where everything lies.
@@ -23,12 +23,23 @@ struct Buffer {
     to: usize,
     offset: usize,
     is_scratch: bool,
+    id: usize,
+    /// The buffer its first step may write it over, and how many bytes behind that it starts.
+    over: Option<(usize, isize)>,
 }
 
 impl Buffer {
     fn clashes(&self, other: &Self) -> bool {
         self.from <= other.to && other.from <= self.to
     }
+}
+
+/// Whether steps write their output over their input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    Never,
+    /// Wherever they can, with the least distance between both.
+    Always,
 }
 
 /// The buffers of a chain of blocks.
@@ -43,7 +54,7 @@ struct Chain {
 
 /// Lays out the values and scratch of a chain of blocks in one memory.
 pub fn place(input: Shape, chain: &[&BlockParts]) -> Placed {
-    let chain = Chain::of(input, chain);
+    let chain = Chain::of(input, chain, Overlap::Never);
     let (mut buffers, mut ends) = (chain.buffers.clone(), chain.buffers.clone());
     assign(&mut buffers);
     assign_ends(&mut ends, chain.lower_bound);
@@ -53,9 +64,17 @@ pub fn place(input: Shape, chain: &[&BlockParts]) -> Placed {
     chain.placed(&buffers, 0)
 }
 
-/// Lays them out in two memories: every second buffer, all kinds among them, goes to the fast one.
+/// Lays them out with outputs over inputs.
+pub fn place_over(input: Shape, chain: &[&BlockParts]) -> Placed {
+    let chain = Chain::of(input, chain, Overlap::Always);
+    let mut buffers = chain.buffers.clone();
+    assign(&mut buffers);
+    chain.placed(&buffers, 0)
+}
+
+/// Lays them out in two memories, outputs over inputs there: every second buffer, all kinds among them, goes to the fast one.
 pub fn place_divided(input: Shape, chain: &[&BlockParts]) -> Placed {
-    let chain = Chain::of(input, chain);
+    let chain = Chain::of(input, chain, Overlap::Always);
     let is_fast = |index: usize| index % 2 == 1;
     let pick = |fast: bool| (0..chain.buffers.len()).filter(move |&i| is_fast(i) == fast).map(|i| chain.buffers[i]);
     let (mut fast, mut main): (Vec<Buffer>, Vec<Buffer>) = (pick(true).collect(), pick(false).collect());
@@ -69,8 +88,10 @@ pub fn place_divided(input: Shape, chain: &[&BlockParts]) -> Placed {
 }
 
 impl Chain {
-    fn of(input: Shape, chain: &[&BlockParts]) -> Self {
-        let mut buffers = vec![Buffer { len: input.len(), from: 0, to: 0, offset: 0, is_scratch: false }];
+    fn of(input: Shape, chain: &[&BlockParts], overlap: Overlap) -> Self {
+        let new = |id, len, at| Buffer { len, from: at, to: at, offset: 0, is_scratch: false, id, over: None };
+        let mut buffers = vec![new(0, input.len(), 0)];
+        let mut overs = Vec::new();
         let mut values = vec![0];
         let mut scratches = Vec::new();
         let mut block_input = 0;
@@ -93,18 +114,15 @@ impl Chain {
                 values.push(match shared {
                     Some(local) => values[value_of(local)],
                     None => {
-                        buffers.push(Buffer {
-                            len: step.op.output().len(),
-                            from: now,
-                            to: now,
-                            offset: 0,
-                            is_scratch: false,
-                        });
+                        buffers.push(new(buffers.len(), step.op.output().len(), now));
+                        if let (Overlap::Always, Some(clearance)) = (overlap, step.op.least_clearance()) {
+                            overs.push((buffers.len() - 1, values[value_of(operands[0])], clearance));
+                        }
                         buffers.len() - 1
                     }
                 });
                 scratches.push(scratch(&step.op).map(|len| {
-                    buffers.push(Buffer { len, from: now, to: now, offset: 0, is_scratch: true });
+                    buffers.push(Buffer { is_scratch: true, ..new(buffers.len(), len, now) });
                     buffers.len() - 1
                 }));
                 now += 1;
@@ -114,8 +132,25 @@ impl Chain {
         if let Some(&output) = values.last() {
             buffers[output].to = now;
         }
-        let live =
-            |step: usize| buffers.iter().filter(|b| b.from <= step && step <= b.to).map(|b| b.len).sum::<usize>();
+        for (output, input, Clearance { before_bytes, after_bytes }) in overs {
+            if buffers[input].to == buffers[output].from {
+                // In turn before the input and behind its start.
+                let behind = if output % 2 == 0 { -(before_bytes as isize) } else { after_bytes as isize };
+                buffers[output].over = Some((input, behind));
+            }
+        }
+        let bytes = |buffer: &Buffer, step: usize| match buffer.over {
+            // Both together reach from what starts first to what ends last; the input counts by itself.
+            Some((input, behind)) if buffer.from == step => {
+                let (before, after) = ((-behind).max(0) as usize, behind.max(0) as usize);
+                let input = buffers[input].len;
+                (before + input).max(after + buffer.len) - input
+            }
+            _ => buffer.len,
+        };
+        let live = |step: usize| -> usize {
+            buffers.iter().filter(|b| b.from <= step && step <= b.to).map(|b| bytes(b, step)).sum()
+        };
         let lower_bound = (0..now).map(live).max().unwrap_or(0);
         Self { buffers, values, scratches, lower_bound }
     }
@@ -175,14 +210,45 @@ fn highest(len: usize, taken: &[(usize, usize)], end: usize) -> Option<usize> {
     Some(at)
 }
 
-/// Largest first.
+/// Largest first. Buffers that are written over others lie as near to them as they may.
 fn assign(buffers: &mut [Buffer]) {
-    let mut order: Vec<usize> = (0..buffers.len()).collect();
-    order.sort_by_key(|&b| std::cmp::Reverse(buffers[b].len));
-    for (rank, &this) in order.iter().enumerate() {
-        let taken = taken(&buffers[this], order[..rank].iter().map(|&other| &buffers[other]));
-        buffers[this].offset = lowest(buffers[this].len, &taken);
+    let mut clusters = clusters(buffers);
+    clusters.sort_by_key(|members| std::cmp::Reverse(members.iter().map(|&b| buffers[b].len).max()));
+    let mut placed: Vec<usize> = Vec::new();
+    for members in clusters {
+        let clashes = |buffers: &[Buffer]| {
+            let pairs = members.iter().flat_map(|&this| placed.iter().map(move |&other| (this, other)));
+            pairs.map(|(this, other)| (&buffers[this], &buffers[other])).any(|(this, other)| {
+                this.clashes(other) && this.offset < other.offset + other.len && other.offset < this.offset + this.len
+            })
+        };
+        while clashes(buffers) {
+            members.iter().for_each(|&member| buffers[member].offset += 16);
+        }
+        placed.extend(members);
     }
+}
+
+/// Buffers that hang together, with their offsets counted from the lowest of each cluster.
+fn clusters(buffers: &mut [Buffer]) -> Vec<Vec<usize>> {
+    let mut found: Vec<Vec<usize>> = Vec::new();
+    for this in 0..buffers.len() {
+        let cluster = buffers[this].over.and_then(|(id, behind)| {
+            let input = buffers[..this].iter().position(|other| other.id == id)?;
+            let cluster = found.iter().position(|members| members.contains(&input))?;
+            Some((cluster, input, behind))
+        });
+        let Some((cluster, input, behind)) = cluster else {
+            found.push(vec![this]);
+            continue;
+        };
+        // What lies too low moves the whole cluster up.
+        let short = (buffers[input].offset as isize + behind).min(0).unsigned_abs();
+        found[cluster].iter().for_each(|&member| buffers[member].offset += short);
+        buffers[this].offset = buffers[input].offset.saturating_add_signed(behind);
+        found[cluster].push(this);
+    }
+    found
 }
 
 /// In order of execution at the two ends of `end` bytes in turn; scratch areas, which are small, last.

@@ -63,8 +63,9 @@ pub fn batch(seed: u32, count: u32) -> Result<Vec<u8>, BundleError> {
         let recipe = Recipe { input, classes: BATCH_CLASSES, ..Recipe::of_seed(seed.wrapping_add(graph)) };
         let (mut blocks, shape) = recipe.trunk(&mut b);
         blocks.push(recipe.head(&mut b, shape));
-        match graph % 2 {
+        match graph % 3 {
             0 => b.plan(&format!("graph {graph}"), &blocks),
+            1 => b.over_plan(&format!("graph {graph}"), &blocks),
             _ => b.divided_plan(&format!("graph {graph}"), &blocks),
         }
     }
@@ -98,6 +99,7 @@ impl Recipe {
         let mut blocks = trunk.clone();
         blocks.push(head);
         b.plan("straight", &blocks);
+        b.over_plan("over inputs", &blocks);
         if let Some((detour, _)) = detour {
             blocks.insert(trunk.len(), detour);
             b.divided_plan("detour", &blocks);
@@ -221,6 +223,21 @@ mod tests {
             assert_eq!(recipe.to_string().parse(), Ok(recipe));
         }
         assert_eq!("5x3 to 4: / ".parse::<Recipe>(), Err(NoRecipe));
+    }
+
+    #[test]
+    fn every_operator_that_can_writes_over_its_input() {
+        let mut over = std::collections::BTreeMap::new();
+        for seed in 0..300 {
+            let file = AlignedBytes::copy_of(&bundle(seed).expect("a bundle"));
+            let bundle = Bundle::parse(file.as_slice()).expect("a valid bundle");
+            for placed in bundle.plans().flat_map(|plan| bundle.steps_of(&plan)).filter(|at| at.is_over_input()) {
+                *over.entry(placed.step.op.name()).or_insert(0) += 1;
+            }
+        }
+        for name in ["conv2d", "depthwise", "maxpool", "avgpool", "softmax", "layernorm"] {
+            assert!(over.get(name).is_some_and(|&count| count > 10), "{name}: {over:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::layout::SectionId;
 use super::operators::built;
 use super::records::{Block, ChannelTables, InPlace, Op, Plan, Quant, Step};
-use super::{Bundle, BundleError, Footprint, PlacedStep, PlanFault, Route, StepFault};
+use super::{Bundle, BundleError, Clearance, Footprint, PlacedStep, PlanFault, Route, StepFault};
 use crate::kernels::{
     Add, Attention, Conv2d, LAYER_NORM_MAX_CHANNELS, Landing, Pool2d, Requant, Shape, Window, is_inside,
 };
@@ -299,7 +299,7 @@ fn check_overlap(placed: &PlacedStep) -> Result<(), PlanFault> {
     let [first, second] = &placed.inputs;
     let output = &placed.output;
     let output_is_free = match placed.step.op.in_place() {
-        InPlace::Never => apart(output, first),
+        InPlace::Never => apart(output, first) || (placed.is_over_input() && is_clear(placed)),
         InPlace::FirstInputIfWanted => (output == first || apart(output, first)) && apart(output, second),
         InPlace::SecondInput => output == second && apart(output, first),
     };
@@ -311,6 +311,13 @@ fn check_overlap(placed: &PlacedStep) -> Result<(), PlanFault> {
     } else {
         Err(PlanFault::Overlap)
     }
+}
+
+/// True if every row of the output is written where no row after it reads.
+fn is_clear(placed: &PlacedStep) -> bool {
+    let (input, output) = (placed.inputs[0].start, placed.output.start);
+    let Some(Clearance { before_bytes, after_bytes }) = placed.step.op.least_clearance() else { return false };
+    output.saturating_add(before_bytes) <= input || input.saturating_add(after_bytes) <= output
 }
 
 #[inline(never)]

@@ -170,7 +170,8 @@ impl PlanFault {
             Self::Chain => "blocks do not chain from the bundle's input to its output",
             Self::Layout => "does not hold one placement per step",
             Self::OutsideArena => "something lies outside the arena",
-            Self::Overlap => "a step overwrites what it reads",
+            Self::Overlap if cfg!(feature = "overlap") => "a step overwrites what it reads",
+            Self::Overlap => "a step overwrites what it reads, for which the runtime needs its feature overlap",
             Self::Split => "something lies in the fast and in the main memory at once",
         }
     }

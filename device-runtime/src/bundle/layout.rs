@@ -5,7 +5,7 @@ pub const MAGIC: [u8; 8] = *b"STITCHK\0";
 /// Major version: a reader refuses any other.
 pub const VERSION_MAJOR: u16 = 2;
 /// Minor version: a reader accepts any.
-pub const VERSION_MINOR: u16 = 2;
+pub const VERSION_MINOR: u16 = 3;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
 /// Bytes of one entry of the section table, which follows the header.

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::decode::{Reader, decode_into};
 use super::layout::{u16_at, u32_at};
-use super::records::{Block, Placement, Plan, Step};
+use super::records::{Block, InPlace, Placement, Plan, Step};
 use super::{Bundle, Footprint, PlanFault, RecordList};
 
 /// One step of a plan, resolved to ranges of the arena.
@@ -22,6 +22,18 @@ pub struct PlacedStep {
     pub output: Range<usize>,
     /// Its scratch; empty for steps without.
     pub scratch: Range<usize>,
+}
+
+impl PlacedStep {
+    /// True if its output lies partly over its first input, to be computed row by row. Never without feature `overlap`.
+    #[must_use]
+    pub fn is_over_input(&self) -> bool {
+        let [input, _] = &self.inputs;
+        cfg!(feature = "overlap")
+            && self.output.start < input.end
+            && input.start < self.output.end
+            && self.step.op.in_place() == InPlace::Never
+    }
 }
 
 impl Default for PlacedStep {

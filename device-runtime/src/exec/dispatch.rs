@@ -1,5 +1,6 @@
 //! From a placed step to its kernel call.
 
+use super::over::run_over_input;
 use super::regions::Regions;
 use crate::bundle::operators::built;
 use crate::bundle::{Bundle, Op, PlacedStep};
@@ -113,9 +114,22 @@ pub(super) fn run_in(
     }
 }
 
-/// [`run_in`] with the step's constants given. Without feature `variants` the fastest kernels of the target run, whatever
-/// `isa` says, and no others are linked.
+/// [`run_in`] with the step's constants given.
 pub(super) fn run_with(
+    isa: Isa,
+    placed: &PlacedStep,
+    constants: &Constants<'_>,
+    memory: &mut Regions<'_>,
+) -> Result<(), ShapeError> {
+    if placed.is_over_input() {
+        return run_over_input(isa, placed, constants, memory);
+    }
+    run_apart(isa, placed, constants, memory)
+}
+
+/// Runs a step that writes nowhere into its inputs, or exactly where they are. Without feature `variants` the fastest kernels
+/// of the target run, whatever `isa` says, and no others are linked.
+pub(super) fn run_apart(
     isa: Isa,
     placed: &PlacedStep,
     constants: &Constants<'_>,

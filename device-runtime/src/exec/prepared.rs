@@ -85,6 +85,8 @@ pub(super) struct Store {
     plans: Vec<u16>,
     /// Room for the largest image of a step.
     image: Vec<i8>,
+    /// A copy of the input of a step that writes over it.
+    aside: Vec<i8>,
 }
 
 #[derive(Debug, Clone)]
@@ -96,19 +98,41 @@ enum Slot {
     Packed(Arc<PackedConv>),
 }
 
+/// A packed convolution and what it works on.
+pub(super) struct Call<'x> {
+    pub conv: &'x PackedConv,
+    pub image: &'x mut [i8],
+    pub input: &'x [i8],
+    pub output: &'x mut [i8],
+}
+
 impl Store {
     /// Nothing is packed yet.
     pub(super) fn new(bundle: &Bundle<'_>, isa: Isa) -> Self {
         let steps = vec![Slot::New; usize::from(bundle.step_count())];
-        Self { isa, steps, panels: Vec::new(), plans: Vec::new(), image: Vec::new() }
+        Self { isa, steps, panels: Vec::new(), plans: Vec::new(), image: Vec::new(), aside: Vec::new() }
     }
 
-    /// The packed convolution of a step, and room for its image; `None` if the step runs with its constants where they are.
-    pub(super) fn packed(&mut self, step: u16) -> Option<(&PackedConv, &mut [i8])> {
-        match self.steps.get(usize::from(step)) {
-            Some(Slot::Packed(packed)) => Some((packed, &mut self.image)),
-            _ => None,
+    /// The packed convolution of a step, room for its image, and its input and output in `memory`; `None` if the step runs with
+    /// its constants where they are.
+    ///
+    /// # Errors
+    /// [`ShapeError::Output`] if they overlap in another way than a step may write over its input, or are not in the memory.
+    pub(super) fn packed<'x>(
+        &'x mut self,
+        placed: &PlacedStep,
+        memory: &'x mut Regions<'_>,
+    ) -> Result<Option<Call<'x>>, ShapeError> {
+        let Some(Slot::Packed(conv)) = self.steps.get(usize::from(placed.index)) else { return Ok(None) };
+        let image = &mut self.image[..];
+        if !placed.is_over_input() {
+            let [input, _, output] = memory.three([&placed.inputs[0], &(0..0), &placed.output])?;
+            return Ok(Some(Call { conv, image, input, output }));
         }
+        self.aside.clear();
+        self.aside.extend_from_slice(memory.get(&placed.inputs[0]).ok_or(ShapeError::Input)?);
+        let output = memory.get_mut(&placed.output).ok_or(ShapeError::Output)?;
+        Ok(Some(Call { conv, image, input: &self.aside, output }))
     }
 
     /// See [`Prepared::add`].
@@ -161,8 +185,9 @@ impl Store {
 impl StepRunner for &mut Store {
     fn run(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep, memory: &mut Regions<'_>) -> Result<(), ShapeError> {
         let isa = self.isa;
-        let Some((packed, image)) = self.packed(placed.index) else { return run_in(isa, bundle, placed, memory) };
-        let [input, _, output] = memory.three([&placed.inputs[0], &(0..0), &placed.output])?;
-        packed.run(input, image, output)
+        match self.packed(placed, memory)? {
+            Some(Call { conv, image, input, output }) => conv.run(input, image, output),
+            None => run_in(isa, bundle, placed, memory),
+        }
     }
 }

@@ -17,8 +17,7 @@ use std::vec::Vec;
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
 use super::dispatch::{Constants, run_with};
-use super::prepared::Store;
-use super::regions::two;
+use super::prepared::{Call, Store};
 use super::{ExecError, NoObserver, Observer, Regions, StepReport, check_in_place, input_of};
 use crate::bundle::{AlignedBytes, Bundle, PlacedStep, Plan, Route};
 use crate::kernels::{Drawn, Isa, ShapeError};
@@ -213,21 +212,21 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
 
     fn run_step(&mut self, placed: &PlacedStep) -> Result<(), ShapeError> {
         let constants = Constants::in_place(self.bundle, &placed.step.op)?;
-        let arena = self.arena.as_mut_slice();
+        let mut memory = Regions::whole(self.arena.as_mut_slice());
         let threads = if self.is_shared { self.threads.count() } else { 1 };
         let parts = gain::parts(&placed.step.op, self.least_work, threads);
-        if let Some((packed, image)) = self.store.packed(placed.index) {
-            let [input, output] = two(bytemuck::cast_slice_mut(arena), [&placed.inputs[0], &placed.output])?;
-            let drawn = packed.draw(input, image)?;
+        if let Some(Call { conv, image, input, output }) = self.store.packed(placed, &mut memory)? {
+            let drawn = conv.draw(input, image)?;
             // A single position is cut along its channels, in place.
             if parts < 2 || drawn.windows() > 1 {
                 return share_windows(&drawn, 0, output, parts);
             }
         }
-        if parts < 2 {
-            return run_with(self.isa, placed, &constants, &mut Regions::whole(arena));
+        if parts < 2 || placed.is_over_input() {
+            return run_with(self.isa, placed, &constants, &mut memory);
         }
-        let (piece, scratch) = Piece::of(placed, constants, bytemuck::cast_slice_mut(arena))?;
+        let arena = bytemuck::cast_slice_mut(self.arena.as_mut_slice());
+        let (piece, scratch) = Piece::of(placed, constants, arena)?;
         let parts = parts.min(piece.most_parts());
         let others = self.rooms.get_mut(..parts.saturating_sub(1)).ok_or(ShapeError::Scratch)?;
         share(self.isa, piece, bytemuck::cast_slice_mut(scratch), others)

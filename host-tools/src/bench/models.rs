@@ -8,6 +8,7 @@ mod draft;
 
 use stitchkit_runtime::bundle::write::write;
 
+use crate::compile::memory::Memories;
 use crate::compile::{CompileError, ExportOptions, compile};
 use crate::family::{
     Adapters, AnchorConfig, AnchorPairs, Cuts, Dataset, Directions, Family, FamilyConfig, Filter, FinalNorm,
@@ -53,6 +54,14 @@ impl Model {
     /// # Errors
     /// [`CompileError`] if the exporter refuses a step, which would be a fault of this program.
     pub fn bundle(self) -> Result<Vec<u8>, CompileError> {
+        self.bundle_for(Memories::ONE)
+    }
+
+    /// As [`bundle`](Self::bundle), laid out for these memories.
+    ///
+    /// # Errors
+    /// As [`bundle`](Self::bundle).
+    pub fn bundle_for(self, memories: Memories) -> Result<Vec<u8>, CompileError> {
         let graph = self.graph();
         let shape = image_shape(&graph);
         let family = family(self.name(), shape, graph);
@@ -66,7 +75,8 @@ impl Model {
             params: anchor.params,
         };
         let options = ExportOptions { golden_inputs: 0, ..ExportOptions::default() };
-        let compiled = compile(&family, &[candidate], &[], &images(shape), &options)?;
+        let mut compiled = compile(&family, &[candidate], &[], &images(shape), &options)?;
+        compiled.lay_out_for(memories)?;
         let mut parts = compiled.parts().clone();
         // One table per channel: 160 KB for 640 features that are no pixels.
         parts.input_lut.clear();

@@ -9,7 +9,7 @@ mod qemu;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use stitchkit_runtime::bundle::{Bundle, crc32};
+use stitchkit_runtime::bundle::{Bundle, PlacedStep, Plan, crc32};
 
 pub use elf::code_bytes;
 pub use qemu::{Counting, run};
@@ -146,20 +146,33 @@ pub enum Operators<'a> {
     All,
     /// Those that a bundle uses.
     Of(&'a Bundle<'a>),
-    /// Those with these names; a bundle that uses others is refused when it is read.
-    Named(&'a [&'static str]),
+    /// Those that a plan of a bundle uses; the bundle is refused when it is read if other plans use others.
+    OfPlan(&'a Bundle<'a>, &'a Plan<'a>),
 }
 
 impl Operators<'_> {
     /// What cargo is told.
     fn arguments(self) -> Vec<String> {
-        let feature = |name: &&str| format!("stitchkit-runtime/op-{name}");
-        let features: Vec<String> = match self {
-            Self::All => return Vec::new(),
-            Self::Of(bundle) => bundle.operators().map(|name| feature(&name)).collect(),
-            Self::Named(names) => names.iter().map(feature).collect(),
+        match self.features() {
+            Some(features) => vec!["--no-default-features".to_owned(), "--features".to_owned(), features.join(",")],
+            None => Vec::new(),
+        }
+    }
+
+    /// Features to build with; `None` for the default ones.
+    #[must_use]
+    pub fn features(self) -> Option<Vec<String>> {
+        let (names, has_overlap): (Vec<&str>, bool) = match self {
+            Self::All => return None,
+            Self::Of(bundle) => (bundle.operators().collect(), bundle.has_overlap()),
+            Self::OfPlan(bundle, plan) => {
+                let steps: Vec<_> = bundle.steps_of(plan).collect();
+                let used = |name: &&str| steps.iter().any(|placed| placed.step.op.name() == *name);
+                (bundle.operators().filter(used).collect(), steps.iter().any(PlacedStep::is_over_input))
+            }
         };
-        vec!["--no-default-features".to_owned(), "--features".to_owned(), features.join(",")]
+        let operators = names.into_iter().map(|name| format!("stitchkit-runtime/op-{name}"));
+        Some(operators.chain(has_overlap.then(|| "stitchkit-runtime/overlap".to_owned())).collect())
     }
 }
 

@@ -10,12 +10,13 @@ use stitchkit::bench::models::Model;
 use stitchkit::bench::peers::{self, Peer};
 use stitchkit::bench::{self, BenchError, Case, microflow, table};
 use stitchkit::board::emulated::{self, EMULATED, Emulated, Firmware};
+use stitchkit::compile::memory::Memories;
 use stitchkit::report::table::{Align, Table, grouped};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 
 use super::plan_choice::existing_plan;
 use super::ui::SCHEMA_VERSION;
-use super::{LimitsNotMet, Ui, output_file};
+use super::{LimitsNotMet, Ui, output_file, units};
 
 /// Arguments of `stitchkit bench`.
 ///
@@ -40,11 +41,14 @@ pub struct Command {
     /// A plan of --bundle; default: all.
     #[arg(long = "plan", value_name = "ID", requires = "bundle")]
     plans: Vec<u16>,
+    /// Lay models out with outputs over inputs, row by row, if they take more than this otherwise, as `export` does.
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["bundle", "check", "update"], value_parser = units::bytes)]
+    arena_limit: Option<u64>,
     /// A line per step too.
     #[arg(long)]
     steps: bool,
     /// Count nothing; take the figures from this file, as --update writes it.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["boards", "models", "bundle", "steps", "check", "update"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["boards", "models", "bundle", "arena_limit", "steps", "check", "update"])]
     from: Option<PathBuf>,
     /// Fail if a figure is more than 2 % above that of this file (10 % if another compiler made the file's figures).
     #[arg(long, value_name = "FILE", conflicts_with = "update")]
@@ -73,6 +77,7 @@ Examples:
   stitchkit bench                                                  the whole table
   stitchkit bench --board qemu-m4 --model resnet8 --json           one case
   stitchkit bench --board qemu-m55 --bundle cifar10.stk --plan 2 --steps
+  stitchkit bench --board qemu-m4 --model mobilenetv1 --arena-limit 40KiB --steps
   stitchkit bench --board qemu-m4 --model dscnn --microflow        microflow built and counted beside it
   stitchkit bench --check tests/bench-baseline.json                fails on a regression
   stitchkit bench --update tests/bench-baseline.json --markdown README.md";
@@ -228,7 +233,11 @@ impl Command {
     fn subjects(&self) -> anyhow::Result<Vec<Subject>> {
         let Some(path) = &self.bundle else {
             let models = if self.models.is_empty() { Model::ALL.to_vec() } else { self.models.clone() };
-            let subject = |model: Model| Ok(Subject { name: model.name().to_owned(), bytes: model.bundle()?, plan: 0 });
+            let main_bytes = self.arena_limit.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+            let memories = Memories { main_bytes, ..Memories::ONE };
+            let subject = |model: Model| {
+                Ok(Subject { name: model.name().to_owned(), bytes: model.bundle_for(memories)?, plan: 0 })
+            };
             return models.into_iter().map(subject).collect();
         };
         let bytes = std::fs::read(path).with_context(|| format!("cannot read bundle {}", path.display()))?;

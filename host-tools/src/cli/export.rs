@@ -56,6 +56,11 @@ pub struct Command {
     /// there. With --board the smallest fast memory of these boards is the default. Boards without one run such plans too.
     #[arg(long, value_name = "SIZE", alias = "fast-ram-bytes", value_parser = units::bytes)]
     fast_memory: Option<u64>,
+    /// Write outputs over inputs, row by row, in plans that take more than this otherwise, e.g. 40KiB; the kernels of these steps
+    /// are called more often, and the runtime needs its feature `overlap`. With --board the memory of the smallest of these
+    /// boards is the default. `inspect --plan` shows where.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    arena_limit: Option<u64>,
     /// Take stitching layers, ranges and ranking from this file, where `stitches --evaluate` or `merge --cache` kept them, if it
     /// holds those of this family; only the kept stitches are then measured.
     #[arg(long, value_name = "FILE", conflicts_with = "boards")]
@@ -151,8 +156,11 @@ impl Command {
             main_bytes: a.main_bytes.min(b.main_bytes),
         };
         let common = boards.iter().map(Need::memories).reduce(smaller).unwrap_or(Memories::ONE);
-        let wanted = self.fast_memory.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        Memories { fast_bytes: wanted.unwrap_or(common.fast_bytes), ..common }
+        let given = |size: Option<u64>| size.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Memories {
+            fast_bytes: given(self.fast_memory).unwrap_or(common.fast_bytes),
+            main_bytes: given(self.arena_limit).unwrap_or(common.main_bytes),
+        }
     }
 
     /// What the cache knows of this family.

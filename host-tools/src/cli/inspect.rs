@@ -77,6 +77,7 @@ struct StepRow {
     output_offset: usize,
     scratch_bytes: usize,
     in_place: bool,
+    over_input: bool,
     output_in_fast: bool,
     scratch_in_fast: bool,
 }
@@ -122,7 +123,8 @@ fn report(bundle: &Bundle<'_>, bytes: &BundleBytes, detailed: Option<u16>) -> Re
 fn runtime_features(bundle: &Bundle<'_>) -> Vec<String> {
     let is_divided = bundle.plans().any(|plan| plan.fast_bytes > 0);
     let operators = bundle.operators().map(|name| format!("op-{name}"));
-    operators.chain(is_divided.then(|| "two-memories".to_owned())).collect()
+    let layouts = [(is_divided, "two-memories"), (bundle.has_overlap(), "overlap")];
+    operators.chain(layouts.into_iter().filter(|(used, _)| *used).map(|(_, name)| name.to_owned())).collect()
 }
 
 fn plan_row(bundle: &Bundle<'_>, id: u16, plan: &Plan<'_>, size: &PlanBytes, detailed: bool) -> PlanRow {
@@ -161,6 +163,7 @@ fn step_rows(bundle: &Bundle<'_>, plan: &Plan<'_>) -> Vec<StepRow> {
             output_offset: placed.output.start,
             scratch_bytes: placed.scratch.len(),
             in_place: placed.inputs.contains(&placed.output),
+            over_input: placed.is_over_input(),
             output_in_fast: is_in_fast(plan, &placed.output),
             scratch_in_fast: is_in_fast(plan, &placed.scratch),
         }
@@ -266,8 +269,12 @@ fn division_table(plans: &[PlanRow]) -> Table {
 
 /// What is special about the places of a step.
 fn remarks(step: &StepRow) -> String {
-    let known =
-        [(step.in_place, "in place"), (step.output_in_fast, "output fast"), (step.scratch_in_fast, "scratch fast")];
+    let known = [
+        (step.in_place, "in place"),
+        (step.over_input, "over its input"),
+        (step.output_in_fast, "output fast"),
+        (step.scratch_in_fast, "scratch fast"),
+    ];
     let holding: Vec<&str> = known.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text).collect();
     holding.join(", ")
 }

@@ -364,6 +364,7 @@ fn arrange(graph: &Graph, nodes: &[Node], order: &[usize], sizes: &[u32]) -> Opt
             output_bytes: sizes[node.yields],
             scratch_bytes: scratch_bytes(graph, &unit),
             in_place: in_place(graph, &unit),
+            clearance: None,
             accesses: Accesses::default(),
         });
         units.push(unit);

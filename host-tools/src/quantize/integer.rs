@@ -4,7 +4,7 @@ use stitchkit_runtime::bundle::{ChannelTables, Op, Quant};
 use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape};
 
 use crate::compile::accesses::Accesses;
-use crate::compile::memory::FlatStep;
+use crate::compile::memory::{Clearances, FlatStep};
 use crate::graph::ValueId;
 
 /// Values of a block are numbered in a byte, so it has at most this many steps.
@@ -217,6 +217,17 @@ impl IntegerBlock {
     }
 }
 
+/// How a step may write its output over its input: in about three parts, or in the smallest that pay. Kernels take positions by
+/// threes, fours and eights.
+fn clearances(op: &Op) -> Option<Clearances> {
+    const LEAST_POSITIONS: usize = 24;
+    let third = op.output().positions().div_ceil(3);
+    Some(Clearances {
+        coarse: op.clearance(third.next_multiple_of(LEAST_POSITIONS))?,
+        fine: op.clearance(third.next_multiple_of(4).min(LEAST_POSITIONS))?,
+    })
+}
+
 /// The steps of consecutive blocks as the memory planner takes them.
 #[must_use]
 pub fn flatten<'a>(blocks: impl IntoIterator<Item = &'a IntegerBlock>) -> Vec<FlatStep> {
@@ -230,6 +241,7 @@ pub fn flatten<'a>(blocks: impl IntoIterator<Item = &'a IntegerBlock>) -> Vec<Fl
                 output_bytes: op.output().len() as u32,
                 scratch_bytes: op.scratch_bytes() as u32,
                 in_place: op.in_place(),
+                clearance: clearances(&op),
                 accesses: Accesses::of(&op),
             });
         }

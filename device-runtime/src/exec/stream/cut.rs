@@ -2,9 +2,8 @@
 
 use core::ops::Range;
 
-use crate::bundle::Op;
+use crate::bundle::{Op, rows_spanned, rows_under};
 use crate::exec::dispatch::weights_per_channel;
-use crate::exec::rows::{rows_spanned, rows_under};
 use crate::kernels::{Add, Conv2d, Shape};
 
 /// Bytes of requantization tables per output channel: bias, multiplier, shift.

@@ -58,7 +58,7 @@ impl<'b> Pieces<'b> {
             Some(current) => current,
             None => {
                 let Some(placed) = self.steps.next() else { return Ok(None) };
-                let most = self.channels_per_piece(&placed.step.op)?;
+                let most = self.channels_per_piece(&placed)?;
                 (placed, most, 0)
             }
         };
@@ -83,8 +83,11 @@ impl<'b> Pieces<'b> {
         Ok(None)
     }
 
-    fn channels_per_piece(&self, op: &Op) -> Result<usize, StreamError> {
+    fn channels_per_piece(&self, placed: &PlacedStep) -> Result<usize, StreamError> {
+        let op = &placed.step.op;
         let most = match Cut::of(op) {
+            // Every piece takes the whole input.
+            _ if placed.is_over_input() && step_constant_bytes(op) > self.window_bytes => 0,
             Some(cut) => cut.most_channels(self.window_bytes),
             None if step_constant_bytes(op) <= self.window_bytes => units(op),
             None => match op {
@@ -96,7 +99,7 @@ impl<'b> Pieces<'b> {
             return Ok(most);
         }
         let clip = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-        Err(StreamError::WindowTooSmall { need_bytes: clip(least_bytes(op)), have_bytes: clip(self.window_bytes) })
+        Err(StreamError::WindowTooSmall { need_bytes: clip(least_bytes(placed)), have_bytes: clip(self.window_bytes) })
     }
 }
 
@@ -128,8 +131,12 @@ pub fn step_constant_bytes(op: &Op) -> usize {
 }
 
 /// Smallest window for a step.
-fn least_bytes(op: &Op) -> usize {
+fn least_bytes(placed: &PlacedStep) -> usize {
+    let op = &placed.step.op;
     let whole = step_constant_bytes(op);
+    if placed.is_over_input() {
+        return whole;
+    }
     if let Op::AddConstant { shape, .. } = op {
         return usize::from(shape.c);
     }
@@ -155,7 +162,7 @@ pub fn needs(bundle: &Bundle<'_>, plan: &Plan<'_>, overlaps: bool) -> StreamNeed
     let (mut least, mut whole, mut read) = (0, 0, 0u64);
     for placed in bundle.steps_of(plan) {
         let op = &placed.step.op;
-        least = least_bytes(op).max(least);
+        least = least_bytes(&placed).max(least);
         whole = step_constant_bytes(op).max(whole);
         read = read.saturating_add(read_bytes(op));
     }

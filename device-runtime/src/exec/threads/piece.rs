@@ -2,13 +2,12 @@
 
 use core::ops::Range;
 
-use crate::bundle::{Op, PlacedStep};
+use crate::bundle::{Along, Grid, Op, PlacedStep};
 use crate::exec::dispatch::Constants;
 use crate::exec::regions::{three, two};
-use crate::exec::rows::rows_under;
 use crate::kernels::{
-    Isa, LayerNorm, Requant, Shape, ShapeError, Window, add_in_place_s8, add_s8, attention_queries_s8, avg_pool_s8,
-    conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8,
+    Isa, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_queries_s8, avg_pool_s8, conv2d_s8,
+    depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8,
 };
 
 /// A step, or one that computes part of its output.
@@ -28,88 +27,11 @@ pub struct Piece<'x> {
 /// What the output of an operator is cut along, so that every part is contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Axis {
-    Rows,
-    /// Of an input and an output of one row.
-    Columns,
+    Grid(Along),
     /// Of a single position.
     Channels,
     Tokens,
     Elements,
-}
-
-/// Extents and window of an operator that computes each position from those under a window.
-#[derive(Debug, Clone, Copy)]
-struct Grid {
-    input: Shape,
-    output: Shape,
-    window: Window,
-}
-
-impl Grid {
-    fn of(op: &Op) -> Option<Self> {
-        match op {
-            Op::Conv2d { geometry: g, .. } | Op::Depthwise { geometry: g, .. } => {
-                Some(Self { input: g.input, output: g.output, window: g.window })
-            }
-            Op::MaxPool(g) | Op::AvgPool { geometry: g, .. } => {
-                Some(Self { input: g.input, output: g.output, window: g.window })
-            }
-            Op::Softmax { shape, .. } | Op::LayerNorm { shape, .. } => {
-                Some(Self { input: *shape, output: *shape, window: Window::POINT })
-            }
-            _ => None,
-        }
-    }
-
-    /// `op` with these extents and this window.
-    fn put_in(self, op: &mut Op) {
-        match op {
-            Op::Conv2d { geometry: g, .. } | Op::Depthwise { geometry: g, .. } => {
-                (g.input, g.output, g.window) = (self.input, self.output, self.window);
-            }
-            Op::MaxPool(g) | Op::AvgPool { geometry: g, .. } => {
-                (g.input, g.output, g.window) = (self.input, self.output, self.window);
-            }
-            Op::Softmax { shape, .. } | Op::LayerNorm { shape, .. } => *shape = self.output,
-            _ => {}
-        }
-    }
-
-    /// All positions in one row, if no window sees more than its own.
-    fn flat(self) -> Option<Self> {
-        let Self { input, output, window } = self;
-        let positions = u16::try_from(input.positions()).ok()?;
-        let is_pointwise = window == Window::POINT && (input.h, input.w) == (output.h, output.w);
-        let row = |shape: Shape| Shape::new(1, positions, shape.c);
-        is_pointwise.then(|| Self { input: row(input), output: row(output), window })
-    }
-
-    /// Rows as columns and columns as rows.
-    fn turned(self) -> Self {
-        let turn = |shape: Shape| Shape::new(shape.w, shape.h, shape.c);
-        let Window { kernel, stride, pad, dilation } = self.window;
-        let [kernel, stride, pad, dilation] = [kernel, stride, pad, dilation].map(|[a, b]| [b, a]);
-        Self { input: turn(self.input), output: turn(self.output), window: Window { kernel, stride, pad, dilation } }
-    }
-
-    /// Output rows `rows`, and the input elements they take.
-    fn rows(self, rows: Range<usize>) -> (Self, Range<usize>) {
-        let count = rows.len() as u16;
-        let (window, under) = rows_under(&self.window, self.input.h, rows);
-        let pitch = usize::from(self.input.w) * usize::from(self.input.c);
-        let input = Shape { h: under.len() as u16, ..self.input };
-        let output = Shape { h: count, ..self.output };
-        (Self { input, output, window }, under.start * pitch..under.end * pitch)
-    }
-
-    /// Part of it along `axis`, which is one of rows and columns.
-    fn part(self, axis: Axis, range: Range<usize>) -> (Self, Range<usize>) {
-        if axis == Axis::Rows {
-            return self.rows(range);
-        }
-        let (part, taken) = self.turned().rows(range);
-        (part.turned(), taken)
-    }
 }
 
 impl<'x> Piece<'x> {
@@ -155,10 +77,11 @@ impl<'x> Piece<'x> {
 
     /// What it is cut along and how long that is; `None` if it cannot be cut.
     fn axis(&self) -> Option<(Axis, usize)> {
-        if let Some(Grid { input, output, .. }) = Grid::of(&self.op) {
+        if let Some(grid) = Grid::of(&self.op) {
+            let (along, output) = (grid.along(), grid.output);
             return match &self.op {
-                _ if output.h > 1 => Some((Axis::Rows, usize::from(output.h))),
-                _ if input.h == 1 && output.w > 1 => Some((Axis::Columns, usize::from(output.w))),
+                _ if output.h > 1 => Some((Axis::Grid(along), usize::from(output.h))),
+                _ if along == Along::Columns && output.w > 1 => Some((Axis::Grid(along), usize::from(output.w))),
                 Op::Conv2d { geometry, .. } if geometry.groups == 1 && output.w == 1 => {
                     Some((Axis::Channels, usize::from(output.c)))
                 }
@@ -192,7 +115,7 @@ impl<'x> Piece<'x> {
         let one = |range: Range<usize>, output: &'x mut [i8]| {
             let mut part = Piece { op, constants, input, second, first_token, output };
             match axis {
-                Axis::Rows | Axis::Columns => part.cut_grid(axis, range)?,
+                Axis::Grid(along) => part.cut_grid(along, range)?,
                 Axis::Channels => part.cut_channels(range)?,
                 Axis::Tokens => part.first_token += range.start,
                 Axis::Elements => part.cut_elements(range)?,
@@ -202,9 +125,9 @@ impl<'x> Piece<'x> {
         Ok([one(0..at, first)?, one(at..len, rest)?])
     }
 
-    fn cut_grid(&mut self, axis: Axis, range: Range<usize>) -> Result<(), ShapeError> {
+    fn cut_grid(&mut self, along: Along, range: Range<usize>) -> Result<(), ShapeError> {
         let grid = Grid::of(&self.op).ok_or(ShapeError::Geometry)?;
-        let (part, taken) = grid.part(axis, range);
+        let (part, taken) = grid.part(along, range);
         part.put_in(&mut self.op);
         let input = self.input.and_then(|input| input.get(taken));
         self.input = Some(input.ok_or(ShapeError::Input)?);
@@ -285,8 +208,7 @@ impl<'x> Piece<'x> {
 /// elements by vectors.
 const fn granule(axis: Axis, len: usize) -> usize {
     match axis {
-        Axis::Rows => 1,
-        Axis::Columns | Axis::Channels | Axis::Tokens if len >= 64 => 8,
+        Axis::Grid(Along::Columns) | Axis::Channels | Axis::Tokens if len >= 64 => 8,
         Axis::Elements if len >= 1024 => 64,
         _ => 1,
     }

@@ -20,17 +20,17 @@ pub fn depthwise(p: &Conv2d, q: &Requant<'_>, residual: Option<&Add>, input: &[i
     let tile = (COLUMNS - 4) / stride + 1;
     let finish = Finish::new(q.landing, residual);
     let pad = p.pad_value;
-    let mut strip = Strip([[[pad, pad, pad, 0]; CHANNELS]; COLUMNS]);
+    let mut strip = Strip([[[0; 4]; CHANNELS]; COLUMNS]);
     let mut turned = Weights([[[0; 4]; CHANNELS]; 4]);
     for left in (0..width).step_by(tile) {
         let count = tile.min(width - left);
         let columns = (count - 1) * stride + 3;
         let before = usize::from(w.pad[1]);
-        // Columns inside the input; the others keep the padding from here on.
+        // Columns inside the input; the others keep the padding.
         let from = before.saturating_sub(left * stride).min(columns);
         let to = (usize::from(p.input.w) + before).saturating_sub(left * stride).clamp(from, columns);
-        if left != 0 {
-            strip.0.as_flattened_mut().fill([pad, pad, pad, 0]);
+        for (_, column) in strip.0.iter_mut().enumerate().filter(|(at, _)| !(from..to).contains(at)) {
+            column.fill([pad, pad, pad, 0]);
         }
         let column = (left * stride + from).saturating_sub(before);
         let tile = Tile { p, input, finish, bits, left, count, from, inside: to - from, column };

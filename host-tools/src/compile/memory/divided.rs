@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 
 use stitchkit_runtime::bundle::Footprint;
 
-use super::{ALIGN_BYTES, FlatStep, Layout, MemoryError, Problem, plan};
+use super::overlap::{Overlap, Solved};
+use super::problem::{Over, Problem};
+use super::{ALIGN_BYTES, FlatStep, Layout, MemoryError};
 
 /// Fillings of the fast memory that are tried after the heuristics.
 const MOST_TRIES: usize = 1000;
@@ -14,7 +16,8 @@ const MOST_TRIES: usize = 1000;
 pub struct Memories {
     /// Bytes of the fast memory; 0 for none.
     pub fast_bytes: u32,
-    /// Bytes of the main memory. A layout that stays within them is preferred to one with more accesses to the fast memory.
+    /// Bytes of the main memory. A layout that stays within them is preferred to one with more accesses to the fast memory or
+    /// with fewer calls of kernels.
     pub main_bytes: u32,
 }
 
@@ -23,36 +26,50 @@ impl Memories {
     pub const ONE: Self = Self { fast_bytes: 0, main_bytes: u32::MAX };
 }
 
-/// Assigns offsets for a board with two memories. The first [`Layout::fast_bytes`] of the arena lie in the fast one; nothing
-/// lies across their end. If the whole arena fits the fast memory, it stays in one piece, which the device puts there.
+/// Assigns offsets for a board with one memory or two. If everything apart takes more than the main memory has, outputs are
+/// written over inputs, in parts as large as will do; if that does not do either, everything lies apart.
+///
+/// With two memories the first [`Layout::fast_bytes`] of the arena lie in the fast one; nothing lies across their end. If the
+/// whole arena fits the fast memory, it stays in one piece, which the device puts there.
 ///
 /// # Errors
-/// [`MemoryError`] as [`plan`].
+/// [`MemoryError`] as [`plan`](super::plan).
 pub fn plan_in(memories: Memories, input_bytes: u32, steps: &[FlatStep]) -> Result<Layout, MemoryError> {
-    let whole = plan(input_bytes, steps)?;
+    let mut apart = None;
+    for overlap in Overlap::ALL {
+        let (problem, whole) = Solved::new(input_bytes, steps, overlap)?.arranged();
+        let layout = spread(memories, &problem, whole)?;
+        if layout.main_bytes() <= memories.main_bytes || layout.arena_bytes <= memories.fast_bytes {
+            return Ok(layout);
+        }
+        apart.get_or_insert(layout);
+    }
+    apart.ok_or(MemoryError::TooLarge)
+}
+
+/// `whole`, divided if there is a fast memory that does not hold all of it.
+fn spread(memories: Memories, problem: &Problem, whole: Layout) -> Result<Layout, MemoryError> {
     if memories.fast_bytes < Footprint::ALIGN || whole.arena_bytes <= memories.fast_bytes {
         return Ok(whole);
     }
-    let problem = Problem::new(input_bytes, steps)?;
-    let layout = divide(&problem, memories, &whole)?;
+    let layout = divide(problem, memories, &whole)?;
     if layout.main_bytes() <= memories.main_bytes {
         return Ok(layout);
     }
     // The bound of a filling was within the main memory, but no layout of what it leaves was found there.
-    let busiest = divide(&problem, Memories { main_bytes: u32::MAX, ..memories }, &whole)?;
+    let busiest = divide(problem, Memories { main_bytes: u32::MAX, ..memories }, &whole)?;
     Ok(if busiest.main_bytes() < layout.main_bytes() { busiest } else { layout })
 }
 
 /// `whole` divided between two memories.
 fn divide(problem: &Problem, memories: Memories, whole: &Layout) -> Result<Layout, MemoryError> {
-    let steps = problem.of_scratch.len();
-    let filling = Filler { problem, memories, steps }.best()?;
+    let filling = Filler { problem, memories }.best()?;
     let fast_bytes = problem.placed_top(&filling.fast).next_multiple_of(Footprint::ALIGN);
     if fast_bytes == 0 {
         return Ok(whole.clone());
     }
     let (rest, in_rest) = problem.without(&filling.fast);
-    let main = rest.solve(rest.lower_bound(steps)?);
+    let main = rest.solve()?;
     let (input_offset, placements) = problem.layout(|buffer| match filling.fast[buffer] {
         Some(offset) => offset,
         None => fast_bytes + main[in_rest[buffer]],
@@ -81,7 +98,6 @@ type Rank = (u32, Reverse<u64>, u32);
 struct Filler<'a> {
     problem: &'a Problem,
     memories: Memories,
-    steps: usize,
 }
 
 impl Filler<'_> {
@@ -148,7 +164,7 @@ impl Filler<'_> {
             }
         }
         let (rest, _) = self.problem.without(&fast);
-        let main_bytes = rest.lower_bound(self.steps)?;
+        let main_bytes = rest.lower_bound()?;
         let held = self.problem.buffers.iter().zip(&fast).filter(|(_, offset)| offset.is_some());
         let accesses = held.map(|(buffer, _)| buffer.accesses).sum();
         let rank = (main_bytes.saturating_sub(self.memories.main_bytes), Reverse(accesses), main_bytes);
@@ -172,6 +188,10 @@ impl Problem {
             buffers.push(self.buffers[buffer]);
         }
         let left = |buffer: usize| placed[buffer].is_none().then(|| index[buffer]);
+        for buffer in &mut buffers {
+            let over = |over: Over| left(over.buffer).map(|buffer| Over { buffer, ..over });
+            buffer.over = buffer.over.and_then(over);
+        }
         let of_scratch = self.of_scratch.iter().map(|scratch| scratch.and_then(left)).collect();
         (Self { buffers, of_value: Vec::new(), of_scratch }, index)
     }

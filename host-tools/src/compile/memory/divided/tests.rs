@@ -1,7 +1,8 @@
 use proptest::prelude::*;
-use stitchkit_runtime::bundle::InPlace;
+use stitchkit_runtime::bundle::{Clearance, InPlace};
 
 use super::super::tests::{check_layout, networks, step};
+use super::super::{Clearances, plan};
 use super::*;
 use crate::compile::accesses::Accesses;
 
@@ -72,6 +73,17 @@ fn a_small_main_memory_comes_before_accesses() {
     assert_eq!((tight.fast_bytes, tight.arena_bytes), (1008, 1008 + 1100));
 }
 
+#[test]
+fn outputs_lie_over_inputs_only_where_the_main_memory_asks_for_it() {
+    let clearance = |bytes| Clearance { before_bytes: bytes, after_bytes: bytes };
+    let clearance = Some(Clearances { coarse: clearance(3000), fine: clearance(1000) });
+    let steps: Vec<FlatStep> =
+        (0..4).map(|value| FlatStep { clearance, ..step(&[value], 8000, 0, InPlace::Never) }).collect();
+    let arena = |main_bytes| check(Memories { fast_bytes: 0, main_bytes }, 8000, &steps).arena_bytes;
+    assert_eq!([16_000, 15_999, 11_000, 10_999, 9000].map(arena), [16_000, 11_000, 11_000, 9000, 9000]);
+    assert_eq!(arena(8999), 16_000, "nothing helps");
+}
+
 proptest! {
     #[test]
     fn nothing_lies_across_the_split_and_no_buffer_alone_is_busier(
@@ -82,7 +94,7 @@ proptest! {
         let whole = plan(input, &steps).expect("plans");
         if whole.arena_bytes > fast_bytes {
             let limit = fast_bytes / Footprint::ALIGN * Footprint::ALIGN;
-            let problem = Problem::new(input, &steps).expect("consistent");
+            let problem = Problem::new(input, &steps, |_| None).expect("consistent");
             let alone = problem.buffers.iter().filter(|b| b.bytes <= limit).map(|b| b.accesses).max();
             prop_assert!(fast_accesses(&layout, input, &steps) >= alone.unwrap_or(0));
         }

@@ -138,6 +138,7 @@ impl Command {
             output_file::write(path, &serde_json::to_vec(&data)?)?;
         }
         output_file::write(&self.out, &export.bytes)?;
+        self.note_arenas(&export, ui);
         if let Some(path) = &self.results {
             let bytes = AlignedBytes::copy_of(&export.bytes);
             let results = Results::of(&Bundle::parse(bytes.as_slice())?);
@@ -160,6 +161,17 @@ impl Command {
         Memories {
             fast_bytes: given(self.fast_memory).unwrap_or(common.fast_bytes),
             main_bytes: given(self.arena_limit).unwrap_or(common.main_bytes),
+        }
+    }
+
+    /// Says which kept plans exceed the arena limit all the same.
+    fn note_arenas(&self, export: &Export, ui: &Ui) {
+        let Some(limit) = self.arena_limit else { return };
+        let kept = || export.outcomes.iter().filter(|outcome| outcome.kept);
+        let above = kept().filter(|outcome| u64::from(outcome.arena_bytes) > limit).count();
+        if above > 0 {
+            let (all, limit) = (kept().count(), grouped(limit));
+            ui.note(format!("{above} of {all} plans take more than {limit} bytes even with outputs over inputs"));
         }
     }
 

@@ -193,7 +193,7 @@ fn lots_of(
 ) -> Result<(Vec<Lot>, u64), ExportError> {
     let space = space::enumerate(&family)?;
     let memories = order.need.memories();
-    let single = lot(family.clone(), &space.candidates, settings, memories, cache, watch)?;
+    let single = lot(family.clone(), &space.candidates, settings, &memories, cache, watch)?;
     if order.crossings < 2 {
         return Ok((vec![single], space.candidates.len() as u64));
     }
@@ -209,7 +209,7 @@ fn lots_of(
     if more.is_empty() {
         return Ok((vec![single], count));
     }
-    let several = lot(family, &more, settings, memories, cache, watch)?;
+    let several = lot(family, &more, settings, &memories, cache, watch)?;
     Ok((vec![single, several], count))
 }
 
@@ -233,7 +233,7 @@ fn lot(
     family: Family,
     candidates: &[Candidate],
     settings: Settings,
-    memories: Memories,
+    memories: &Memories,
     cache: &mut Cache,
     watch: Watch<'_>,
 ) -> Result<Lot, ExportError> {

@@ -35,7 +35,7 @@ pub enum Keep {
 pub const RANK_TOLERANCE: f64 = 0.005;
 
 /// Choices of an export.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// Which candidates the bundle gets.
     pub keep: Keep,
@@ -176,7 +176,7 @@ pub fn check_operators(family: &Family) -> Result<(), ExportError> {
 ///
 /// # Errors
 /// [`ExportError`] from whichever step failed; nothing is written.
-pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Export, ExportError> {
+pub fn export(family: &Family, request: &Request, watch: Watch<'_>) -> Result<Export, ExportError> {
     export_known(family, request, None, watch)
 }
 
@@ -187,7 +187,7 @@ pub fn export(family: &Family, request: Request, watch: Watch<'_>) -> Result<Exp
 /// As [`export`].
 pub fn export_known(
     family: &Family,
-    request: Request,
+    request: &Request,
     known: Option<&Findings>,
     watch: Watch<'_>,
 ) -> Result<Export, ExportError> {
@@ -219,7 +219,7 @@ pub fn export_known(
 /// [`ExportError::Fleet`] names every board that no plan fits, with the nearest miss; otherwise as [`export`].
 pub fn export_for(
     family: &Family,
-    request: Request,
+    request: &Request,
     boards: &[Need],
     watch: Watch<'_>,
 ) -> Result<(Export, Vec<Assignment>), ExportError> {
@@ -254,14 +254,14 @@ pub fn export_for(
 
 fn study_all(
     family: &Family,
-    request: Request,
+    request: &Request,
     known: Option<&Findings>,
     watch: Watch<'_>,
 ) -> Result<(Space, Study), ExportError> {
     check_operators(family)?;
     let space = space::enumerate(family)?;
     let mut study = study(family, &space, &space.candidates, request.settings(), known, watch)?;
-    study.compiled.lay_out_for(request.memories)?;
+    study.compiled.lay_out_for(&request.memories)?;
     Ok((space, study))
 }
 
@@ -285,7 +285,7 @@ fn finish(
     mut compiled: Compiled,
     found: Found,
     calibration: &Dataset,
-    request: Request,
+    request: &Request,
 ) -> Result<Export, ExportError> {
     let Found { mut outcomes, works, fits, images } = found;
     record_accuracy(&mut compiled, &outcomes);

@@ -53,7 +53,7 @@ impl Need {
     #[must_use]
     pub fn memories(&self) -> Memories {
         let main_bytes = self.limits.ram_bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        Memories { fast_bytes: self.fast_ram_bytes, main_bytes }
+        Memories { fast_bytes: self.fast_ram_bytes, main_bytes: vec![main_bytes] }
     }
 }
 

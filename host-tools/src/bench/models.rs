@@ -54,14 +54,14 @@ impl Model {
     /// # Errors
     /// [`CompileError`] if the exporter refuses a step, which would be a fault of this program.
     pub fn bundle(self) -> Result<Vec<u8>, CompileError> {
-        self.bundle_for(Memories::ONE)
+        self.bundle_for(&Memories::ONE)
     }
 
     /// As [`bundle`](Self::bundle), laid out for these memories.
     ///
     /// # Errors
     /// As [`bundle`](Self::bundle).
-    pub fn bundle_for(self, memories: Memories) -> Result<Vec<u8>, CompileError> {
+    pub fn bundle_for(self, memories: &Memories) -> Result<Vec<u8>, CompileError> {
         let graph = self.graph();
         let shape = image_shape(&graph);
         let family = family(self.name(), shape, graph);

@@ -233,10 +233,10 @@ impl Command {
     fn subjects(&self) -> anyhow::Result<Vec<Subject>> {
         let Some(path) = &self.bundle else {
             let models = if self.models.is_empty() { Model::ALL.to_vec() } else { self.models.clone() };
-            let main_bytes = self.arena_limit.map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-            let memories = Memories { main_bytes, ..Memories::ONE };
+            let limit = self.arena_limit.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+            let memories = Memories { main_bytes: limit.into_iter().collect(), ..Memories::ONE };
             let subject = |model: Model| {
-                Ok(Subject { name: model.name().to_owned(), bytes: model.bundle_for(memories)?, plan: 0 })
+                Ok(Subject { name: model.name().to_owned(), bytes: model.bundle_for(&memories)?, plan: 0 })
             };
             return models.into_iter().map(subject).collect();
         };

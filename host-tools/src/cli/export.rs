@@ -57,8 +57,8 @@ pub struct Command {
     #[arg(long, value_name = "SIZE", alias = "fast-ram-bytes", value_parser = units::bytes)]
     fast_memory: Option<u64>,
     /// Write outputs over inputs, row by row, in plans that take more than this otherwise, e.g. 40KiB; the kernels of these steps
-    /// are called more often, and the runtime needs its feature `overlap`. With --board the memory of the smallest of these
-    /// boards is the default. `inspect --plan` shows where.
+    /// are called more often, and the runtime needs its feature `overlap`. With --board the default is to do so in plans that
+    /// more of these boards hold then. `inspect --plan` shows where.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     arena_limit: Option<u64>,
     /// Take stitching layers, ranges and ranking from this file, where `stitches --evaluate` or `merge --cache` kept them, if it
@@ -128,9 +128,9 @@ impl Command {
         let watch = |stage, done, all| stages.show(stage, done, all);
         let (export, assignments) = match boards.is_empty() {
             true => {
-                (export::export_known(&family, request, self.known(&family, &request)?.as_ref(), &watch)?, Vec::new())
+                (export::export_known(&family, &request, self.known(&family, &request)?.as_ref(), &watch)?, Vec::new())
             }
-            false => export::export_for(&family, request, &boards, &watch).map_err(limits_not_met)?,
+            false => export::export_for(&family, &request, &boards, &watch).map_err(limits_not_met)?,
         };
         stages.finish();
         if let Some(path) = &self.report_data {
@@ -150,17 +150,13 @@ impl Command {
 }
 
 impl Command {
-    /// The memories that all boards have.
+    /// The memories of all boards.
     fn memories(&self, boards: &[Need]) -> Memories {
-        let smaller = |a: Memories, b: Memories| Memories {
-            fast_bytes: a.fast_bytes.min(b.fast_bytes),
-            main_bytes: a.main_bytes.min(b.main_bytes),
-        };
-        let common = boards.iter().map(Need::memories).reduce(smaller).unwrap_or(Memories::ONE);
-        let given = |size: Option<u64>| size.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        let given = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let common = Memories::of(boards.iter().map(Need::memories));
         Memories {
-            fast_bytes: given(self.fast_memory).unwrap_or(common.fast_bytes),
-            main_bytes: given(self.arena_limit).unwrap_or(common.main_bytes),
+            fast_bytes: self.fast_memory.map_or(common.fast_bytes, given),
+            main_bytes: self.arena_limit.map_or(common.main_bytes, |bytes| vec![given(bytes)]),
         }
     }
 

@@ -139,7 +139,7 @@ fn evaluate(source: &Path, ui: &Ui) -> anyhow::Result<ReportData> {
         memories: Memories::ONE,
     };
     let stages = Stages::new(ui);
-    let export = export::export(&family, request, &|stage, done, all| stages.show(stage, done, all))?;
+    let export = export::export(&family, &request, &|stage, done, all| stages.show(stage, done, all))?;
     stages.finish();
     Ok(ReportData::of_export(&family, &export, &[])?)
 }

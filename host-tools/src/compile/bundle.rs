@@ -260,11 +260,11 @@ impl Compiled {
     ///
     /// # Errors
     /// [`CompileError`] if the bundle cannot be built again.
-    pub fn lay_out_for(&mut self, memories: Memories) -> Result<(), CompileError> {
-        if memories == self.memories {
+    pub fn lay_out_for(&mut self, memories: &Memories) -> Result<(), CompileError> {
+        if *memories == self.memories {
             return Ok(());
         }
-        self.memories = memories;
+        self.memories = memories.clone();
         self.assemble()
     }
 
@@ -358,7 +358,7 @@ impl Compiled {
         let blocks: Vec<&IntegerBlock> = route.iter().map(|&b| &merged.blocks[b]).collect();
         let Some(last) = blocks.last() else { return Err(CompileError::EmptyPlan { path }) };
         let steps = flatten(blocks.iter().copied());
-        let layout = memory::plan_in(self.memories, self.parts.input.len() as u32, &steps)
+        let layout = memory::plan_in(&self.memories, self.parts.input.len() as u32, &steps)
             .map_err(|source| CompileError::Memory { path: path.clone(), source })?;
         let ops = blocks.iter().flat_map(|b| &b.steps).map(|s| s.kernel.outline());
         let known = self.parts.plans.iter().find(|plan| plan.stitch == candidate.id);

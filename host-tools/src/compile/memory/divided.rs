@@ -11,59 +11,89 @@ use super::{ALIGN_BYTES, FlatStep, Layout, MemoryError};
 /// Fillings of the fast memory that are tried after the heuristics.
 const MOST_TRIES: usize = 1000;
 
-/// The memories of a board.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The memories of boards.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memories {
-    /// Bytes of the fast memory; 0 for none.
+    /// Bytes of the fast memory that all of them have; 0 for none.
     pub fast_bytes: u32,
-    /// Bytes of the main memory. A layout that stays within them is preferred to one with more accesses to the fast memory or
-    /// with fewer calls of kernels.
-    pub main_bytes: u32,
+    /// Bytes of the main memory of each; none for boards of any size. A layout that more boards hold is preferred to one with
+    /// more accesses to the fast memory or with fewer calls of kernels.
+    pub main_bytes: Vec<u32>,
 }
 
 impl Memories {
     /// One memory of any size.
-    pub const ONE: Self = Self { fast_bytes: 0, main_bytes: u32::MAX };
+    pub const ONE: Self = Self { fast_bytes: 0, main_bytes: Vec::new() };
+
+    /// Those of all of `boards`.
+    #[must_use]
+    pub fn of(boards: impl IntoIterator<Item = Self>) -> Self {
+        let join = |mut all: Self, board: Self| {
+            all.main_bytes.extend(board.main_bytes);
+            Self { fast_bytes: all.fast_bytes.min(board.fast_bytes), ..all }
+        };
+        boards.into_iter().reduce(join).unwrap_or(Self::ONE)
+    }
+
+    /// The smallest main memory.
+    fn least_main_bytes(&self) -> u32 {
+        self.main_bytes.iter().copied().min().unwrap_or(u32::MAX)
+    }
+
+    /// Boards that do not hold a layout.
+    fn lacking(&self, layout: &Layout) -> usize {
+        if layout.arena_bytes <= self.fast_bytes {
+            return 0;
+        }
+        self.main_bytes.iter().filter(|&&bytes| bytes < layout.main_bytes()).count()
+    }
 }
 
-/// Assigns offsets for a board with one memory or two. If everything apart takes more than the main memory has, outputs are
-/// written over inputs, in parts as large as will do; if that does not do either, everything lies apart.
+/// Assigns offsets for boards with one memory or two. If everything apart takes more than some board's main memory has, outputs
+/// are written over inputs, in parts as large as will do, where more boards hold the arena then.
 ///
 /// With two memories the first [`Layout::fast_bytes`] of the arena lie in the fast one; nothing lies across their end. If the
 /// whole arena fits the fast memory, it stays in one piece, which the device puts there.
 ///
 /// # Errors
 /// [`MemoryError`] as [`plan`](super::plan).
-pub fn plan_in(memories: Memories, input_bytes: u32, steps: &[FlatStep]) -> Result<Layout, MemoryError> {
-    let mut apart = None;
-    for overlap in Overlap::ALL {
+pub fn plan_in(memories: &Memories, input_bytes: u32, steps: &[FlatStep]) -> Result<Layout, MemoryError> {
+    let lay_out = |overlap: Overlap| {
         let (problem, whole) = Solved::new(input_bytes, steps, overlap)?.arranged();
-        let layout = spread(memories, &problem, whole)?;
-        if layout.main_bytes() <= memories.main_bytes || layout.arena_bytes <= memories.fast_bytes {
-            return Ok(layout);
+        spread(memories, &problem, whole)
+    };
+    let [never, smaller @ ..] = Overlap::ALL;
+    let mut best = lay_out(never)?;
+    for overlap in smaller {
+        if memories.lacking(&best) == 0 {
+            break;
         }
-        apart.get_or_insert(layout);
+        let layout = lay_out(overlap)?;
+        if memories.lacking(&layout) < memories.lacking(&best) {
+            best = layout;
+        }
     }
-    apart.ok_or(MemoryError::TooLarge)
+    Ok(best)
 }
 
 /// `whole`, divided if there is a fast memory that does not hold all of it.
-fn spread(memories: Memories, problem: &Problem, whole: Layout) -> Result<Layout, MemoryError> {
+fn spread(memories: &Memories, problem: &Problem, whole: Layout) -> Result<Layout, MemoryError> {
     if memories.fast_bytes < Footprint::ALIGN || whole.arena_bytes <= memories.fast_bytes {
         return Ok(whole);
     }
-    let layout = divide(problem, memories, &whole)?;
-    if layout.main_bytes() <= memories.main_bytes {
+    let limit = memories.least_main_bytes();
+    let layout = divide(problem, memories.fast_bytes, limit, &whole)?;
+    if layout.main_bytes() <= limit {
         return Ok(layout);
     }
     // The bound of a filling was within the main memory, but no layout of what it leaves was found there.
-    let busiest = divide(problem, Memories { main_bytes: u32::MAX, ..memories }, &whole)?;
+    let busiest = divide(problem, memories.fast_bytes, u32::MAX, &whole)?;
     Ok(if busiest.main_bytes() < layout.main_bytes() { busiest } else { layout })
 }
 
 /// `whole` divided between two memories.
-fn divide(problem: &Problem, memories: Memories, whole: &Layout) -> Result<Layout, MemoryError> {
-    let filling = Filler { problem, memories }.best()?;
+fn divide(problem: &Problem, most_fast_bytes: u32, main_bytes: u32, whole: &Layout) -> Result<Layout, MemoryError> {
+    let filling = Filler { problem, fast_bytes: most_fast_bytes, main_bytes }.best()?;
     let fast_bytes = problem.placed_top(&filling.fast).next_multiple_of(Footprint::ALIGN);
     if fast_bytes == 0 {
         return Ok(whole.clone());
@@ -97,7 +127,9 @@ type Rank = (u32, Reverse<u64>, u32);
 
 struct Filler<'a> {
     problem: &'a Problem,
-    memories: Memories,
+    /// Bytes of the fast memory, and of the smallest main one.
+    fast_bytes: u32,
+    main_bytes: u32,
 }
 
 impl Filler<'_> {
@@ -155,7 +187,7 @@ impl Filler<'_> {
 
     /// Puts buffers into the fast memory in this order, each at the lowest free place if there is one.
     fn fill(&self, order: Vec<usize>) -> Result<Filling, MemoryError> {
-        let limit = self.memories.fast_bytes / Footprint::ALIGN * Footprint::ALIGN;
+        let limit = self.fast_bytes / Footprint::ALIGN * Footprint::ALIGN;
         let mut fast = vec![None; self.problem.buffers.len()];
         for &buffer in &order {
             let offset = self.problem.lowest(buffer, &fast);
@@ -167,7 +199,7 @@ impl Filler<'_> {
         let main_bytes = rest.lower_bound()?;
         let held = self.problem.buffers.iter().zip(&fast).filter(|(_, offset)| offset.is_some());
         let accesses = held.map(|(buffer, _)| buffer.accesses).sum();
-        let rank = (main_bytes.saturating_sub(self.memories.main_bytes), Reverse(accesses), main_bytes);
+        let rank = (main_bytes.saturating_sub(self.main_bytes), Reverse(accesses), main_bytes);
         Ok(Filling { fast, order, rank })
     }
 }

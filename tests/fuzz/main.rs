@@ -50,7 +50,7 @@ fn check_plan(loaded: Loaded<'_>, plan: u16) -> Result<(), String> {
     for &isa in Isa::available().iter().filter(|&&isa| isa != Isa::Reference) {
         others.push((isa.name().to_owned(), Runner::with_isa(loaded, plan, isa).map_err(|e| text(&e))?));
         let packed = Runner::packed(&Prepared::new(&loaded.bundle, isa), plan).map_err(|e| text(&e))?;
-        others.push((format!("{}, packed", isa.name()), packed));
+        others.push((format!("{} packed", isa.name()), packed));
     }
     for (number, input) in inputs(loaded.bundle.meta().input.len()).iter().enumerate() {
         let want = reference.trace(input).map_err(|e| text(&e))?;

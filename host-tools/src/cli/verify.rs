@@ -114,7 +114,7 @@ impl Command {
 
 /// The name of a variant with packed weights.
 fn packed_name(isa: Isa) -> String {
-    format!("{}, packed", isa.name())
+    format!("{} packed", isa.name())
 }
 
 fn note_difference(row: &mut Row, bundle: &Bundle<'_>, backend: &str, input: usize, want: &Trace, have: &Trace) {

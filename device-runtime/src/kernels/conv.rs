@@ -110,6 +110,7 @@ mod tests {
     use super::super::params::{Landing, Shape, Window};
     use super::super::testing::{
         Case, convolutions, depthwise_convolutions, depthwise_of_networks, fully_connected, pointwise_of_networks,
+        pointwise_of_other_extents,
     };
     use super::*;
 
@@ -237,7 +238,9 @@ mod tests {
         }
 
         #[test]
-        fn every_pointwise_variant_follows_the_definition(case in pointwise_of_networks()) {
+        fn every_pointwise_variant_follows_the_definition(
+            case in prop_oneof![pointwise_of_networks(), pointwise_of_other_extents()],
+        ) {
             let want = case.by_definition(|[o, _, _, i]| o * case.conv.taps() + i);
             for &isa in Isa::available() {
                 prop_assert_eq!(&case.conv2d(isa), &want, "{}", isa.name());

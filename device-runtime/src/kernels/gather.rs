@@ -65,8 +65,7 @@ impl<'a> Walk<'a> {
         let is_point = rows == 1 && columns == 1;
         let run = columns * inputs;
         let has_rows = (groups == 1 && (w.dilation[1] == 1 || columns == 1)) || is_point;
-        let place = if is_point && w.stride == [1, 1] && w.pad == [0, 0] && p.input.positions() == p.output.positions()
-        {
+        let place = if p.is_pointwise() {
             Place::Points
         } else if has_rows && rows <= MAX_ROWS && (rows == 1 || run.is_multiple_of(8)) {
             Place::Rows

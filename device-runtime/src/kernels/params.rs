@@ -100,6 +100,14 @@ impl Conv2d {
         self.window.kernel[0] as usize * self.window.kernel[1] as usize * (self.input.c as usize / groups)
     }
 
+    /// Whether every output position reads the input position at its place, and nothing else: both may be taken in the order
+    /// of memory. A 1x1 window alone is not enough, nor are as many positions: rows must be as long.
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        let Self { input, output, window: w, .. } = self;
+        w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && input.h == output.h && input.w == output.w
+    }
+
     /// Bytes of scratch that [`conv2d_s8`](super::conv2d_s8) may use on any ISA: the taps of four windows, or of as many as
     /// there are, widened to 16 bits and padded to a multiple of four taps.
     #[must_use]

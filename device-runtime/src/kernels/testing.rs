@@ -185,6 +185,18 @@ pub fn pointwise_of_networks() -> impl Strategy<Value = Case> {
     })
 }
 
+/// 1x1 convolutions whose output has other extents than the input, some of them as many positions.
+pub fn pointwise_of_other_extents() -> impl Strategy<Value = Case> {
+    let extents = || (1..=4u16, 1..=4u16);
+    let inputs = prop_oneof![(1..=4u16).prop_map(|n| 4 * n), 1..=20u16];
+    (extents(), extents(), inputs, 1..=9u16, 1..=2u16, any::<i8>()).prop_flat_map(
+        |((ih, iw), (oh, ow), inputs, outputs, groups, pad_value)| {
+            let (input, output) = (Shape::new(ih, iw, inputs * groups), Shape::new(oh, ow, outputs * groups));
+            filled(Conv2d { input, output, window: Window::POINT, groups, pad_value })
+        },
+    )
+}
+
 /// Fully connected layers over one vector.
 pub fn fully_connected() -> impl Strategy<Value = Case> {
     (prop_oneof![(1..=40u16).prop_map(|n| 8 * n), 1..=200u16], 1..=12u16).prop_flat_map(|(inputs, outputs)| {

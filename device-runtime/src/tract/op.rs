@@ -9,7 +9,7 @@ use tract_core::internal::*;
 
 use super::constants::PreparedStep;
 use crate::bundle::{self, InPlace};
-use crate::kernels::{Shape, Window};
+use crate::kernels::Shape;
 
 /// One step: `i8` tensors `[h, w, c]` in and out. A fused residual is the second input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +82,8 @@ impl TypedOp for StepOp {
             bundle::Op::Add { .. } => "hwc,hwc->hwc".into(),
             bundle::Op::Softmax { .. } => "hwa->hwc".into(),
             bundle::Op::MaxPool(_) | bundle::Op::AvgPool { .. } => "abc->hwc".into(),
-            bundle::Op::Conv2d { geometry, residual: None, .. } if geometry.window == Window::POINT => {
-                "hwa->hwc".into()
-            }
-            bundle::Op::Conv2d { geometry, .. } if geometry.window == Window::POINT => "hwa,hwc->hwc".into(),
+            bundle::Op::Conv2d { geometry, residual: None, .. } if geometry.is_pointwise() => "hwa->hwc".into(),
+            bundle::Op::Conv2d { geometry, .. } if geometry.is_pointwise() => "hwa,hwc->hwc".into(),
             bundle::Op::Transpose { perm, .. } => {
                 let axis = |&i: &u8| ['h', 'w', 'c'].get(usize::from(i)).copied();
                 format!("hwc->{}", perm.iter().filter_map(axis).collect::<String>())

@@ -109,6 +109,8 @@ pub struct Convolution {
     pub stride: [u8; 2],
     /// Padding: above, left, below, right.
     pub pad: [u8; 4],
+    /// Last rows and columns of the output that are left out.
+    pub cut: [u16; 2],
     /// Dilation.
     pub dilation: [u8; 2],
     /// Groups; ignored by depthwise cases.
@@ -141,8 +143,8 @@ impl Convolution {
         Conv2d {
             input: Shape::new(h, w, c),
             output: Shape::new(
-                extent(h, self.pad[0] + self.pad[2], &window, 0),
-                extent(w, self.pad[1] + self.pad[3], &window, 1),
+                extent(h, self.pad[0] + self.pad[2], &window, 0) - self.cut[0],
+                extent(w, self.pad[1] + self.pad[3], &window, 1) - self.cut[1],
                 self.channels,
             ),
             window,

@@ -15,6 +15,12 @@ pub(crate) const GOLDEN: &[u32] = &[
     0x646be91a, // 1x1, 8 to 130 channels
     0xeb5ed3ea, // 1x1 with stride 2
     0x07196abf, // 1x1 with padding
+    0xd5f538a4, // 1x1, as many positions in narrower rows
+    0xa6843987, // 1x1, as many positions in wider rows
+    0xce28f0f0, // 1x1, more rows than the input
+    0xa5da0bc3, // 1x1, fewer rows than the input
+    0xc6d2ba92, // 1x1, fewer columns than the input
+    0x452802b0, // grouped 1x1, as many positions in narrower rows
     0xf6745409, // stitching layer, 32 to 48 channels
     0x6f0a59b7, // 3x3, same
     0xb4de33c8, // 3x3, same, on odd addresses

@@ -108,10 +108,7 @@ impl<'a> Gather<'a> {
 
     /// Windows are adjacent single positions of whole words.
     pub fn is_pointwise(&self) -> bool {
-        let Conv2d { window: w, input, output, .. } = self.p;
-        let is_point = w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0];
-        // Outputs may end before the input's rows do.
-        self.inside == Inside::Words && is_point && input.w == output.w
+        self.inside == Inside::Words && self.p.is_pointwise()
     }
 }
 

@@ -49,9 +49,7 @@ pub fn conv2d(
 
 /// The input, if windows are its positions one after the other.
 fn points<'a>(p: &Conv2d, input: &'a [i8]) -> Option<&'a [i8]> {
-    let w = &p.window;
-    let adjacent = w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && p.groups == 1;
-    (adjacent && p.input.positions() == p.output.positions()).then_some(input)
+    (p.is_pointwise() && p.groups == 1).then_some(input)
 }
 
 /// Filters and tables of adjacent output channels, at most [`CHUNK`].

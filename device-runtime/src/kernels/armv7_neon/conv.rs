@@ -6,7 +6,7 @@ use super::scan::has_least;
 use super::tile::{Tile, adjacent, adjacent_shifted, pairs, pairs_shifted, singles};
 use crate::kernels::arm_dsp;
 use crate::kernels::gather::{TILE, Taps, Walk};
-use crate::kernels::params::{Add, Conv2d, Requant, Window};
+use crate::kernels::params::{Add, Conv2d, Requant};
 use crate::kernels::scales::pre_shift;
 
 /// Filters whose results wait for their addition at a time.
@@ -52,12 +52,7 @@ pub fn conv2d(
 
 /// Whether windows are the input's positions, and fill vectors.
 fn is_adjacent(p: &Conv2d) -> bool {
-    p.window == Window::POINT
-        && p.groups == 1
-        && p.input.positions() == p.output.positions()
-        && p.input.w == p.output.w
-        && p.input.c.is_multiple_of(8)
-        && p.output.c >= 4
+    p.is_pointwise() && p.groups == 1 && p.input.c.is_multiple_of(8) && p.output.c >= 4
 }
 
 /// Where the results of a turn go: `count` channels from `first` on at the pixels of so many windows.

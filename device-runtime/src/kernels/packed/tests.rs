@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::testing::{
-    Case, convolutions, depthwise_convolutions, depthwise_three, fully_connected, pointwise, wide_convolutions,
+    Case, convolutions, depthwise_convolutions, depthwise_three, fully_connected, pointwise,
+    pointwise_of_other_extents, wide_convolutions,
 };
 use super::*;
 
@@ -75,7 +76,9 @@ proptest! {
     }
 
     #[test]
-    fn every_packed_layer_follows_the_definition(case in prop_oneof![fully_connected(), pointwise()]) {
+    fn every_packed_layer_follows_the_definition(
+        case in prop_oneof![fully_connected(), pointwise(), pointwise_of_other_extents()],
+    ) {
         let want = case.by_definition(|[o, _, _, i]| o * case.conv.taps() + i);
         for isa in packing() {
             if let Some(have) = packed(&case, Filters::Dense, isa) {

@@ -55,9 +55,16 @@ trait Kernel {
     unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2];
     unsafe fn one(taps: Taps, sums: Sums, x: *const i8, weights: *const i8) -> Sums;
     /// Puts the values of two pairs of windows in the order of windows and filters.
-    fn order(values: [int8x16_t; 2]) -> [int8x16_t; 2];
+    #[inline(always)]
+    fn order(values: [int8x16_t; 2]) -> [int8x16_t; 2] {
+        values
+    }
     /// Puts the values of one window in the order of filters.
-    fn order_one(values: int8x16_t) -> int8x16_t;
+    #[inline(always)]
+    fn order_one(values: int8x16_t) -> int8x16_t {
+        let [values, _] = Self::order([values; 2]);
+        values
+    }
 }
 
 /// Convolution of the windows that `operands` describes in the image at `source`. The processor has the instructions of `level`.

@@ -2,7 +2,7 @@
 //!
 //! Two products fit 16 bits, since no weight is -128.
 
-use core::arch::aarch64::{int8x16_t, vaddq_s32, vdupq_n_s32};
+use core::arch::aarch64::{vaddq_s32, vdupq_n_s32};
 use core::arch::asm;
 
 use super::{Kernel, Sums, Tables, Taps};
@@ -125,10 +125,9 @@ impl Kernel for Base {
     unsafe fn one(taps: Taps, [low, high, ..]: Sums, x: *const i8, weights: *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
         unsafe {
-            let zero = vdupq_n_s32(0);
-            let [a, b, c, d] = one_window!(
+            one_window_twice!(
                 taps,
-                [low, high, zero, zero],
+                [low, high],
                 x,
                 weights,
                 "",
@@ -148,19 +147,7 @@ impl Kernel for Base {
                 q,
                 r,
                 s
-            );
-            let (low, high) = (vaddq_s32(a, c), vaddq_s32(b, d));
-            [low, high, low, high]
+            )
         }
-    }
-
-    #[inline(always)]
-    fn order(values: [int8x16_t; 2]) -> [int8x16_t; 2] {
-        values
-    }
-
-    #[inline(always)]
-    fn order_one(values: int8x16_t) -> int8x16_t {
-        values
     }
 }

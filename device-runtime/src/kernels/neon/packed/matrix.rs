@@ -166,10 +166,4 @@ impl Kernel for Matrix {
             [vreinterpretq_s8_s16(vuzp1q_s16(a, b)), vreinterpretq_s8_s16(vuzp2q_s16(a, b))]
         }
     }
-
-    #[inline(always)]
-    fn order_one(values: int8x16_t) -> int8x16_t {
-        let [values, _] = Self::order([values; 2]);
-        values
-    }
 }

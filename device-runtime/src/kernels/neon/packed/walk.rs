@@ -32,62 +32,55 @@ macro_rules! walk {
     };
 }
 
-/// Sums of a panel and a block of eight windows, [`walk`]ed with `$many` and `$one`, for which vectors of the names `$spare` are free.
-/// Names of sums: `a0` to `d3`.
+/// Sums of a panel and a block of windows, whose names are given, [`walk`]ed with `$many` and `$one`, for which vectors of the names
+/// `$spare` are free.
+macro_rules! windows {
+    (
+        [$([$s0:ident, $s1:ident, $s2:ident, $s3:ident]),+],
+        $taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr,
+        $($spare:ident),*
+    ) => {{
+        let taps = $taps;
+        let [$([mut $s0, mut $s1, mut $s2, mut $s3]),+] = $sums;
+        asm!(
+            $extension,
+            walk!($shift, $many, $one),
+            t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
+            x = inout(reg) $x => _, w = inout(reg) $weights => _,
+            $($s0 = inout(vreg) $s0, $s1 = inout(vreg) $s1, $s2 = inout(vreg) $s2, $s3 = inout(vreg) $s3,)+
+            $($spare = out(vreg) _,)*
+            options(readonly, nostack)
+        );
+        [$([$s0, $s1, $s2, $s3]),+]
+    }};
+}
+
+/// [`windows`] of a block of eight.
 macro_rules! eight_windows {
-    ($taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr, $($spare:ident),*) => {{
-        let taps = $taps;
-        let [[mut a0, mut a1, mut a2, mut a3], [mut b0, mut b1, mut b2, mut b3], c, d] = $sums;
-        let ([mut c0, mut c1, mut c2, mut c3], [mut d0, mut d1, mut d2, mut d3]) = (c, d);
-        asm!(
-            $extension,
-            walk!($shift, $many, $one),
-            t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
-            x = inout(reg) $x => _, w = inout(reg) $weights => _,
-            a0 = inout(vreg) a0, a1 = inout(vreg) a1, a2 = inout(vreg) a2, a3 = inout(vreg) a3,
-            b0 = inout(vreg) b0, b1 = inout(vreg) b1, b2 = inout(vreg) b2, b3 = inout(vreg) b3,
-            c0 = inout(vreg) c0, c1 = inout(vreg) c1, c2 = inout(vreg) c2, c3 = inout(vreg) c3,
-            d0 = inout(vreg) d0, d1 = inout(vreg) d1, d2 = inout(vreg) d2, d3 = inout(vreg) d3,
-            $($spare = out(vreg) _,)*
-            options(readonly, nostack)
-        );
-        [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]]
-    }};
+    ($($rest:tt)*) => {
+        windows!([[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]], $($rest)*)
+    };
 }
 
-/// As [`eight_windows`], of four.
+/// [`windows`] of a block of four.
 macro_rules! four_windows {
-    ($taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr, $($spare:ident),*) => {{
-        let taps = $taps;
-        let [[mut a0, mut a1, mut a2, mut a3], [mut b0, mut b1, mut b2, mut b3]] = $sums;
-        asm!(
-            $extension,
-            walk!($shift, $many, $one),
-            t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
-            x = inout(reg) $x => _, w = inout(reg) $weights => _,
-            a0 = inout(vreg) a0, a1 = inout(vreg) a1, a2 = inout(vreg) a2, a3 = inout(vreg) a3,
-            b0 = inout(vreg) b0, b1 = inout(vreg) b1, b2 = inout(vreg) b2, b3 = inout(vreg) b3,
-            $($spare = out(vreg) _,)*
-            options(readonly, nostack)
-        );
-        [[a0, a1, a2, a3], [b0, b1, b2, b3]]
+    ($($rest:tt)*) => { windows!([[a0, a1, a2, a3], [b0, b1, b2, b3]], $($rest)*) };
+}
+
+/// [`windows`] of a block of one.
+macro_rules! one_window {
+    ($taps:expr, $sums:expr, $($rest:tt)*) => {{
+        let [sums] = windows!([[a0, a1, a2, a3]], $taps, [$sums], $($rest)*);
+        sums
     }};
 }
 
-/// As [`eight_windows`], of one.
-macro_rules! one_window {
-    ($taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr, $($spare:ident),*) => {{
-        let taps = $taps;
-        let [mut a0, mut a1, mut a2, mut a3] = $sums;
-        asm!(
-            $extension,
-            walk!($shift, $many, $one),
-            t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
-            x = inout(reg) $x => _, w = inout(reg) $weights => _,
-            a0 = inout(vreg) a0, a1 = inout(vreg) a1, a2 = inout(vreg) a2, a3 = inout(vreg) a3,
-            $($spare = out(vreg) _,)*
-            options(readonly, nostack)
-        );
-        [a0, a1, a2, a3]
+/// As [`one_window`], whose two vectors of sums are had as sums of two each: `a0` and `a2`, `a1` and `a3`.
+macro_rules! one_window_twice {
+    ($taps:expr, [$low:ident, $high:ident], $($rest:tt)*) => {{
+        let zero = vdupq_n_s32(0);
+        let [a, b, c, d] = one_window!($taps, [$low, $high, zero, zero], $($rest)*);
+        let (low, high) = (vaddq_s32(a, c), vaddq_s32(b, d));
+        [low, high, low, high]
     }};
 }

@@ -91,6 +91,13 @@ impl Tile {
     }
 }
 
+/// Eight taps of two windows and four filters; see [`row`].
+macro_rules! last_eight {
+    ($back:literal, $add:literal) => {
+        concat!("vld1.8 {{d0}}, [r2]", $back, "\n", "vld1.8 {{d4}}, [r3]", $back, "\n", pair!(pair_8, $add),)
+    };
+}
+
 /// A row's taps of two windows and four filters, up to label 15: 32 at a time, then 16, then 8, as bits of `lr` say. `$back` is
 /// `!` where the taps behind them are read next. Rows of less than 32 taps are at label 18, [`short_row`].
 macro_rules! row {
@@ -118,13 +125,7 @@ macro_rules! row {
             pair!(pair_16, "vpadal"),
             "14:\n",
             "bpl 15f\n",
-            "vld1.8 {{d0}}, [r2]",
-            $back,
-            "\n",
-            "vld1.8 {{d4}}, [r3]",
-            $back,
-            "\n",
-            pair!(pair_8, "vpadal"),
+            last_eight!($back, "vpadal"),
         )
     };
 }
@@ -141,13 +142,7 @@ macro_rules! short_row {
             pair!(pair_16, "vpaddl"),
             "b 14b\n",
             "19:\n",
-            "vld1.8 {{d0}}, [r2]",
-            $back,
-            "\n",
-            "vld1.8 {{d4}}, [r3]",
-            $back,
-            "\n",
-            pair!(pair_8, "vpaddl"),
+            last_eight!($back, "vpaddl"),
             "b 15b\n",
         )
     };

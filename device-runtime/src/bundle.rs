@@ -293,12 +293,6 @@ impl<'a> Bundle<'a> {
         (0u8..).zip(operators::OPERATORS).filter(move |(number, _)| used(*number)).map(|(_, name)| name)
     }
 
-    /// True if some plan writes an output over its input: the runtime must be built with feature `overlap`.
-    #[must_use]
-    pub fn has_overlap(&self) -> bool {
-        self.plans().any(|plan| self.steps_of(&plan).any(|placed| placed.is_over_input()))
-    }
-
     /// All plans, by rising cost.
     pub fn plans(&self) -> impl Iterator<Item = Plan<'a>> + '_ {
         (0..self.plan_count()).filter_map(|i| self.plan(i))

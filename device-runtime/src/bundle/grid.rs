@@ -83,16 +83,6 @@ impl Grid {
         let output = Shape { h: count, ..self.output };
         (Self { input, output, window }, under.start * pitch..under.end * pitch)
     }
-
-    /// Part of its output along what it is cut along, and the input elements it takes.
-    #[cfg(feature = "threads")]
-    pub fn part(self, along: Along, range: Range<usize>) -> (Self, Range<usize>) {
-        if along == Along::Rows {
-            return self.rows(range);
-        }
-        let (part, taken) = self.turned().rows(range);
-        (part.turned(), taken)
-    }
 }
 
 /// A step as rows of its output that are computed one after the other, each from rows under its window. Tensors of one row, and
@@ -120,14 +110,19 @@ pub struct Clearance {
     pub after_bytes: usize,
 }
 
+impl From<Grid> for Rows {
+    fn from(grid: Grid) -> Self {
+        let along = grid.along();
+        let grid = if along == Along::Rows { grid } else { grid.turned() };
+        Self { grid, along, input_bytes: row_bytes(grid.input), output_bytes: row_bytes(grid.output) }
+    }
+}
+
 impl Rows {
     /// Those of `op`; `None` if its output may not be written over its input so.
     pub fn of(op: &Op) -> Option<Self> {
         let grid = Grid::of(op).filter(|_| op.in_place() == InPlace::Never)?;
-        let grid = grid.flat().unwrap_or(grid);
-        let along = grid.along();
-        let grid = if along == Along::Rows { grid } else { grid.turned() };
-        Some(Self { grid, along, input_bytes: row_bytes(grid.input), output_bytes: row_bytes(grid.output) })
+        Some(grid.flat().unwrap_or(grid).into())
     }
 
     /// How many there are.

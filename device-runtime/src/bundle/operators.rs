@@ -3,6 +3,12 @@
 //! Each is a cargo feature, and the default is all of them. A firmware that runs one family names only what that family
 //! uses, and the linker leaves out the other kernels. `stitchkit inspect` prints the features of a bundle.
 
+#[cfg(feature = "std")]
+use std::{string::String, vec::Vec};
+
+#[cfg(feature = "std")]
+use super::{Bundle, PlacedStep, Plan};
+
 /// Names of all operators, as [`super::Op::name`] gives them, in the order of their numbers in the format.
 pub const OPERATORS: [&str; 13] = [
     "conv2d",
@@ -75,6 +81,31 @@ pub mod built {
 #[must_use]
 pub fn name(number: u8) -> Option<&'static str> {
     OPERATORS.get(usize::from(number)).copied()
+}
+
+/// What a runtime must be built with.
+#[cfg(feature = "std")]
+impl<'a> Bundle<'a> {
+    /// Features of this crate that its operators and the layouts of its plans ask for. `two-memories` is never among them: a
+    /// divided plan runs in one memory too.
+    #[must_use]
+    pub fn features(&self) -> Vec<String> {
+        let has_overlap = self.plans().any(|plan| self.steps_of(&plan).any(|placed| placed.is_over_input()));
+        features(self.operators(), has_overlap)
+    }
+
+    /// [`features`](Self::features) that a plan asks for.
+    #[must_use]
+    pub fn features_of(&self, plan: &Plan<'a>) -> Vec<String> {
+        let steps: Vec<PlacedStep> = self.steps_of(plan).collect();
+        let used = |name: &&str| steps.iter().any(|placed| placed.step.op.name() == *name);
+        features(self.operators().filter(used), steps.iter().any(PlacedStep::is_over_input))
+    }
+}
+
+#[cfg(feature = "std")]
+fn features(operators: impl Iterator<Item = &'static str>, has_overlap: bool) -> Vec<String> {
+    operators.map(|name| std::format!("op-{name}")).chain(has_overlap.then(|| "overlap".into())).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod qemu;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use stitchkit_runtime::bundle::{Bundle, PlacedStep, Plan, crc32};
+use stitchkit_runtime::bundle::{Bundle, Plan, crc32};
 
 pub use elf::code_bytes;
 pub use qemu::{Counting, run};
@@ -162,17 +162,12 @@ impl Operators<'_> {
     /// Features to build with; `None` for the default ones.
     #[must_use]
     pub fn features(self) -> Option<Vec<String>> {
-        let (names, has_overlap): (Vec<&str>, bool) = match self {
+        let features = match self {
             Self::All => return None,
-            Self::Of(bundle) => (bundle.operators().collect(), bundle.has_overlap()),
-            Self::OfPlan(bundle, plan) => {
-                let steps: Vec<_> = bundle.steps_of(plan).collect();
-                let used = |name: &&str| steps.iter().any(|placed| placed.step.op.name() == *name);
-                (bundle.operators().filter(used).collect(), steps.iter().any(PlacedStep::is_over_input))
-            }
+            Self::Of(bundle) => bundle.features(),
+            Self::OfPlan(bundle, plan) => bundle.features_of(plan),
         };
-        let operators = names.into_iter().map(|name| format!("stitchkit-runtime/op-{name}"));
-        Some(operators.chain(has_overlap.then(|| "stitchkit-runtime/overlap".to_owned())).collect())
+        Some(features.iter().map(|feature| format!("stitchkit-runtime/{feature}")).collect())
     }
 }
 

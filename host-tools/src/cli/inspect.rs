@@ -122,9 +122,7 @@ fn report(bundle: &Bundle<'_>, bytes: &BundleBytes, detailed: Option<u16>) -> Re
 
 fn runtime_features(bundle: &Bundle<'_>) -> Vec<String> {
     let is_divided = bundle.plans().any(|plan| plan.fast_bytes > 0);
-    let operators = bundle.operators().map(|name| format!("op-{name}"));
-    let layouts = [(is_divided, "two-memories"), (bundle.has_overlap(), "overlap")];
-    operators.chain(layouts.into_iter().filter(|(used, _)| *used).map(|(_, name)| name.to_owned())).collect()
+    bundle.features().into_iter().chain(is_divided.then(|| "two-memories".to_owned())).collect()
 }
 
 fn plan_row(bundle: &Bundle<'_>, id: u16, plan: &Plan<'_>, size: &PlanBytes, detailed: bool) -> PlanRow {

@@ -85,9 +85,8 @@ fn print_table(bundle: &Bundle<'_>) {
     println!("output_bytes {}", bundle.meta().output.len());
     println!("least_arena_bytes {}", bundle.plans().map(|plan| plan.arena_bytes).min().unwrap_or(0));
     println!("most_fast_bytes {}", bundle.plans().map(|plan| plan.fast_bytes).max().unwrap_or(0));
-    let features = bundle.operators().map(|name| format!("stitchkit-runtime/op-{name}"));
-    let overlap = bundle.has_overlap().then(|| "stitchkit-runtime/overlap".to_owned());
-    println!("features {}", features.chain(overlap).collect::<Vec<String>>().join(","));
+    let features: Vec<String> = bundle.features().iter().map(|name| format!("stitchkit-runtime/{name}")).collect();
+    println!("features {}", features.join(","));
     for (index, plan) in bundle.plans().enumerate() {
         println!("plan {index}: {}: {} bytes of arena, {} MACs", plan.path, plan.arena_bytes, plan.macs);
     }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::bundle::{Along, Grid, Op, PlacedStep};
+use crate::bundle::{Along, Grid, Op, PlacedStep, Rows};
 use crate::exec::dispatch::Constants;
 use crate::exec::regions::{three, two};
 use crate::kernels::{
@@ -115,7 +115,7 @@ impl<'x> Piece<'x> {
         let one = |range: Range<usize>, output: &'x mut [i8]| {
             let mut part = Piece { op, constants, input, second, first_token, output };
             match axis {
-                Axis::Grid(along) => part.cut_grid(along, range)?,
+                Axis::Grid(_) => part.cut_rows(range)?,
                 Axis::Channels => part.cut_channels(range)?,
                 Axis::Tokens => part.first_token += range.start,
                 Axis::Elements => part.cut_elements(range)?,
@@ -125,10 +125,9 @@ impl<'x> Piece<'x> {
         Ok([one(0..at, first)?, one(at..len, rest)?])
     }
 
-    fn cut_grid(&mut self, along: Along, range: Range<usize>) -> Result<(), ShapeError> {
-        let grid = Grid::of(&self.op).ok_or(ShapeError::Geometry)?;
-        let (part, taken) = grid.part(along, range);
-        part.put_in(&mut self.op);
+    fn cut_rows(&mut self, range: Range<usize>) -> Result<(), ShapeError> {
+        let rows = Grid::of(&self.op).map(Rows::from).ok_or(ShapeError::Geometry)?;
+        let taken = rows.put_in(range, &mut self.op);
         let input = self.input.and_then(|input| input.get(taken));
         self.input = Some(input.ok_or(ShapeError::Input)?);
         Ok(())

@@ -150,7 +150,8 @@ check_kernels() {
     if (cd "$root" && export "$variable=$emulator -cpu $processor -L $sysroot" &&
         timeout 900 cargo test --quiet -p stitchkit-conformance --target "$target" --test kernels --test packed &&
         timeout 900 cargo test --quiet -p stitchkit-runtime --features std --target "$target" --lib -- \
-            kernels::conv kernels::packed kernels::elementwise kernels::armv7_neon) >"$log" 2>&1; then
+            kernels::conv kernels::packed kernels::elementwise kernels::pool kernels::attention kernels::layer_norm \
+            kernels::armv7_neon) >"$log" 2>&1; then
         verdict PASS "$name: $(awk '/^test result: ok/ { sum += $4 } END { print sum }' "$log") tests"
     else
         tail -40 "$log" >&2

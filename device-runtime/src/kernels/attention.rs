@@ -1,8 +1,8 @@
 //! Self-attention in integers: all heads of one layer in a single operator, without a tensor of scores.
 
-#[cfg(any(arm_dsp, neon, portable, target_arch = "x86_64"))]
+#[cfg(any(arm_dsp, portable, target_arch = "x86_64"))]
 pub(super) mod blocked;
-#[cfg(any(neon, portable))]
+#[cfg(portable)]
 mod portable;
 
 use serde::{Deserialize, Serialize};
@@ -174,7 +174,9 @@ fn run(
         #[cfg(portable)]
         Isa::Portable => portable::attention(p, first, input, scratch, output),
         #[cfg(neon)]
-        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => portable::attention(p, first, input, scratch, output),
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => {
+            super::neon::attention(super::isa::neon_level(isa), p, first, input, scratch, output)
+        }
         #[cfg(arm_dsp)]
         Isa::ArmDsp => super::arm_dsp::attention(p, first, input, scratch, output),
         #[cfg(arm_neon)]
@@ -187,7 +189,7 @@ fn run(
 }
 
 /// `P[i] = round(2^15 * 2^(-i / 256))`.
-static OCTAVE: [u16; 256] = octave();
+pub(super) static OCTAVE: [u16; 256] = octave();
 
 const fn octave() -> [u16; 256] {
     // round(2^62 * 2^(-1/256)): 256 products leave an error far below the last bit of an entry.
@@ -213,6 +215,12 @@ impl Weight {
     pub(super) fn new(score_multiplier: u32) -> Self {
         let farthest = (u32::MAX - (1 << (SCORE_SHIFT - 1))).checked_div(score_multiplier).unwrap_or(0);
         Self { multiplier: score_multiplier, farthest }
+    }
+
+    /// The multiplier, and the farthest difference that is told apart.
+    #[cfg(neon)]
+    pub(super) const fn parts(self) -> (u32, u32) {
+        (self.multiplier, self.farthest)
     }
 
     /// 0 to 4096, which is the weight of the highest score.

@@ -52,7 +52,9 @@ pub fn add_in_place_s8(isa: Isa, add: &Add, a_and_output: &mut [i8], b: &[i8]) -
 pub fn lut_s8(table: &[i8], input: &[i8], output: &mut [i8]) -> Result<(), ShapeError> {
     let table = table.first_chunk::<256>().ok_or(ShapeError::Table)?;
     check::require(input.len() == output.len(), ShapeError::Output)?;
-    for (y, &x) in output.iter_mut().zip(input) {
+    #[cfg(neon)]
+    super::neon::lut(table, input, output);
+    for (y, &x) in output.iter_mut().zip(input).skip(in_vectors(input.len())) {
         *y = table[usize::from(x as u8)];
     }
     Ok(())
@@ -64,10 +66,18 @@ pub fn lut_s8(table: &[i8], input: &[i8], output: &mut [i8]) -> Result<(), Shape
 /// [`ShapeError::Table`] if `table` has fewer than 256 entries.
 pub fn lut_in_place_s8(table: &[i8], values: &mut [i8]) -> Result<(), ShapeError> {
     let table = table.first_chunk::<256>().ok_or(ShapeError::Table)?;
-    for x in values {
+    #[cfg(neon)]
+    super::neon::lut_in_place(table, values);
+    let done = in_vectors(values.len());
+    for x in values.iter_mut().skip(done) {
         *x = table[usize::from(*x as u8)];
     }
     Ok(())
+}
+
+/// How many of so many values are looked up in vectors.
+const fn in_vectors(values: usize) -> usize {
+    if cfg!(neon) { values & !15 } else { 0 }
 }
 
 #[cfg(test)]
@@ -128,6 +138,19 @@ mod tests {
         assert_eq!(out, [-1, -2, 0, 127]);
         assert_eq!(lut_in_place_s8(&table, &mut out), Ok(()));
         assert_eq!(out, [0, 1, -1, -128]);
+    }
+
+    #[test]
+    fn every_value_has_its_entry() {
+        let table: Vec<i8> = (0..256).map(|i| (i * 37 + 11) as u8 as i8).collect();
+        let values: Vec<i8> = (0..=300).map(|i| i as u8 as i8).collect();
+        let want: Vec<i8> = values.iter().map(|&x| table[usize::from(x as u8)]).collect();
+        for len in [0, 1, 15, 16, 17, 256, 301] {
+            let (mut out, mut in_place) = (vec![0; len], values[..len].to_vec());
+            assert_eq!(lut_s8(&table, &values[..len], &mut out), Ok(()));
+            assert_eq!(lut_in_place_s8(&table, &mut in_place), Ok(()));
+            assert_eq!((&out[..], &in_place[..]), (&want[..len], &want[..len]));
+        }
     }
 
     #[test]

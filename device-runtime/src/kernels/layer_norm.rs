@@ -44,28 +44,49 @@ pub fn layer_norm_s8(shape: Shape, norm: &LayerNorm<'_>, input: &[i8], output: &
     for x in input.chunks_exact(channels) {
         let Some(y) = outputs.next() else { return Ok(()) };
         let spread = Spread::of(x, norm.epsilon);
-        for (((y, &x), &gain), &offset) in y.iter_mut().zip(x).zip(gain).zip(offset) {
-            *y = land(norm, spread.normalise(x), gain, offset);
-        }
+        #[cfg(neon)]
+        let done = super::neon::normalise(norm, &spread, x, [gain, offset], y);
+        #[cfg(not(neon))]
+        let done = 0;
+        one_by_one(norm, &spread, x, [gain, offset], y, done);
     }
     Ok(())
 }
 
+/// The channels of a position from `first` on.
+#[inline(always)]
+fn one_by_one(
+    norm: &LayerNorm<'_>,
+    spread: &Spread,
+    x: &[i8],
+    [gain, offset]: [&[i32]; 2],
+    y: &mut [i8],
+    first: usize,
+) {
+    for (((y, &x), &gain), &offset) in y.iter_mut().zip(x).zip(gain).zip(offset).skip(first) {
+        *y = land(norm, spread.normalise(x), gain, offset);
+    }
+}
+
 /// What the values of one position have in common.
-struct Spread {
-    count: i32,
-    sum: i32,
+pub(super) struct Spread {
+    /// Channels.
+    pub(super) count: i32,
+    pub(super) sum: i32,
     /// About `2^(62 - k)` over the root of the variance times `count`; at most 2^31.
-    reciprocal: u32,
+    pub(super) reciprocal: u32,
     /// `46 - k`.
-    shift: u32,
+    pub(super) shift: u32,
 }
 
 impl Spread {
     #[inline(always)]
     fn of(x: &[i8], epsilon: u64) -> Self {
-        let (mut sum, mut squares) = (0i32, 0u32);
-        for &x in x {
+        #[cfg(neon)]
+        let (mut sum, mut squares, done) = super::neon::sums(x);
+        #[cfg(not(neon))]
+        let (mut sum, mut squares, done) = (0i32, 0u32, 0);
+        for &x in x.iter().skip(done) {
             sum = sum.wrapping_add(i32::from(x));
             squares = squares.wrapping_add((i32::from(x) * i32::from(x)) as u32);
         }
@@ -151,6 +172,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn vectors_give_what_single_channels_give(
+            x in prop::collection::vec(any::<i8>(), 1..100),
+            spread in 0u8..8,
+            tables in prop::collection::vec((any::<i32>(), any::<i32>()), 100),
+            (epsilon, shift) in (0..1u64 << 40, 16..=62u8),
+            (zero_point, lo, hi) in (any::<i8>(), -128..=0i8, 0..=127i8),
+        ) {
+            let x: Vec<i8> = x.iter().map(|&x| x >> spread).collect();
+            let (gain, offset): (Vec<i32>, Vec<i32>) = tables.into_iter().unzip();
+            let landing = Landing { zero_point, lo, hi };
+            let norm = LayerNorm { gain: &gain, offset: &offset, epsilon, shift, landing };
+            let (mut y, mut want) = (vec![0; x.len()], vec![0; x.len()]);
+            prop_assert_eq!(layer_norm_s8(Shape::new(1, 1, x.len() as u16), &norm, &x, &mut y), Ok(()));
+            one_by_one(&norm, &Spread::of(&x, epsilon), &x, [&gain, &offset], &mut want, 0);
+            prop_assert_eq!(y, want);
+        }
+
         #[test]
         fn the_result_is_within_one_quantum_of_the_real_layer_norm(
             x in prop::collection::vec(any::<i8>(), 1..300),

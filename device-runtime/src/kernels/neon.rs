@@ -4,9 +4,13 @@
 //! Convolution works on tiles of a few windows and filters whose sums stay in registers. Windows are read where they lie in
 //! the input; only what reaches over its border, or what has rows that do not fill vectors, is copied together first.
 
+mod attention;
 mod conv;
 mod depthwise;
 mod finish;
+mod lay;
+mod layer_norm;
+mod lut;
 #[cfg(any(test, feature = "std"))]
 mod packed;
 mod pool;
@@ -14,8 +18,11 @@ mod products;
 mod sums;
 mod tiles;
 
+pub use attention::attention;
 pub use conv::conv2d;
 pub use depthwise::depthwise;
+pub use layer_norm::{normalise, sums};
+pub use lut::{lut, lut_in_place};
 #[cfg(any(test, feature = "std"))]
 pub use packed::{conv2d_packed, depthwise_packed, draw};
 pub use pool::sum_row;

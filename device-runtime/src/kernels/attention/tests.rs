@@ -143,6 +143,44 @@ fn attentions() -> impl Strategy<Value = (Attention, Vec<i8>)> {
     })
 }
 
+/// Heads as networks have them, which fast variants rearrange.
+fn whole_vectors() -> impl Strategy<Value = (Attention, Vec<i8>)> {
+    (1u16..100, 1u16..=4, 1u16..=8).prop_flat_map(|(tokens, keys, values)| {
+        let p = packed(tokens, 1, 16 * keys, 8 * values);
+        let values = prop_oneof![3 => any::<i8>(), 1 => Just(-128)];
+        (Just(p), prop::collection::vec(values, p.input.len()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_variant_equals_the_reference_in_whole_vectors(
+        (p, input) in whole_vectors(),
+        score_multiplier in 0u32..1 << 18,
+        shift in 1..=Attention::MAX_SHIFT,
+    ) {
+        let p = Attention { score_multiplier, shift, ..p };
+        let want = run(Isa::Reference, &p, &input);
+        for &isa in Isa::available() {
+            prop_assert_eq!(&run(isa, &p, &input), &want, "{}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn more_tokens_than_have_room_give_the_same() {
+    for tokens in [255, 256, 257] {
+        let p = Attention { score_multiplier: 1 << 14, ..packed(tokens, 1, 16, 8) };
+        let input: Vec<i8> = (0..p.input.len()).map(|i| (i * i % 251) as u8 as i8).collect();
+        let want = run(Isa::Reference, &p, &input);
+        for &isa in Isa::available() {
+            assert_eq!(run(isa, &p, &input), want, "{}, {tokens} tokens", isa.name());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 

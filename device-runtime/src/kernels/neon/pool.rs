@@ -2,8 +2,8 @@
 
 use core::arch::aarch64::*;
 
-/// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions,
-/// whose sums fit 16 bits. Returns false, with `sums` as they were, if there are none or `taps` does not hold them.
+/// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions.
+/// Returns false, with `sums` as they were, if there are none or `taps` does not hold sixteen channels of each.
 #[inline(always)]
 pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize) -> bool {
     if count == 0 || taps.len() < (count - 1) * step + 16 {
@@ -14,7 +14,7 @@ pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize)
         // 255 times -128 fits 16 bits.
         let (mut low, mut high) = (vdupq_n_s16(0), vdupq_n_s16(0));
         for _ in 0..count {
-            let Some(sixteen) = taps.first_chunk::<16>() else { return true };
+            let Some(sixteen) = taps.first_chunk::<16>() else { break };
             let x = vld1q_s8(sixteen.as_ptr());
             (low, high) = (vaddw_s8(low, vget_low_s8(x)), vaddw_high_s8(high, x));
             taps = taps.get(step..).unwrap_or(&[]);

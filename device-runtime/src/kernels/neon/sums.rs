@@ -111,8 +111,12 @@ impl Products for Dot {
     }
 }
 
+/// Sixteen taps of four windows and four filters; pointers are advanced.
+///
+/// # Safety
+/// The processor has the instructions, and every pointer as many readable bytes.
 #[inline(always)]
-unsafe fn sixteen_taps<P: Products + ?Sized>(
+pub unsafe fn sixteen_taps<P: Products + ?Sized>(
     sums: &mut [int32x4_t; 16],
     x: &mut [*const i8; 4],
     w: &mut [*const i8; 4],
@@ -131,8 +135,12 @@ unsafe fn sixteen_taps<P: Products + ?Sized>(
     }
 }
 
+/// Eight taps of four windows and four filters.
+///
+/// # Safety
+/// The processor has the instructions, and every pointer as many readable bytes.
 #[inline(always)]
-unsafe fn eight_taps<P: Products>(sums: &mut [int32x4_t; 16], x: [*const i8; 4], w: &[*const i8; 4]) {
+pub unsafe fn eight_taps<P: Products>(sums: &mut [int32x4_t; 16], x: [*const i8; 4], w: &[*const i8; 4]) {
     // SAFETY: the caller grants eight bytes of each.
     unsafe {
         let values = x.map(|x| vld1_s8(x));
@@ -147,7 +155,7 @@ unsafe fn eight_taps<P: Products>(sums: &mut [int32x4_t; 16], x: [*const i8; 4],
 
 /// The sum of each vector's lanes.
 #[inline(always)]
-fn across(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
+pub fn across(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
     // SAFETY: vectors are part of this architecture.
     unsafe { vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)) }
 }

@@ -1,8 +1,7 @@
 //! Images in which the taps of adjacent windows lie together.
 
-use core::arch::aarch64::*;
-
 use crate::kernels::neon::Level;
+use crate::kernels::neon::lay::lay;
 use crate::kernels::packed::{Blocks, LARGEST, block_windows};
 use crate::kernels::params::Conv2d;
 
@@ -57,7 +56,7 @@ fn cut<const UNIT: usize>(blocks: &Blocks, row: &[i8], line: &mut [i8]) {
     // SAFETY: windows lie in the row, or in what was copied from it and the bytes behind that; the line has places for them all.
     unsafe {
         while left >= LARGEST {
-            block::<UNIT, LARGEST>(core::array::from_fn(|at| x.wrapping_add(at * step)), taps, out);
+            lay::<UNIT, LARGEST>(core::array::from_fn(|at| x.wrapping_add(at * step)), taps, out);
             (x, out) = (x.wrapping_add(LARGEST * step), out.wrapping_add(LARGEST * taps));
             left -= LARGEST;
         }
@@ -65,87 +64,9 @@ fn cut<const UNIT: usize>(blocks: &Blocks, row: &[i8], line: &mut [i8]) {
         let window = |at: usize| x.wrapping_add(at.min(left.saturating_sub(1)) * step);
         match (left, block_windows(left)) {
             (0, _) => {}
-            (_, LARGEST) => block::<UNIT, LARGEST>(core::array::from_fn(window), taps, out),
-            (_, 4) => block::<UNIT, 4>(core::array::from_fn(window), taps, out),
+            (_, LARGEST) => lay::<UNIT, LARGEST>(core::array::from_fn(window), taps, out),
+            (_, 4) => lay::<UNIT, 4>(core::array::from_fn(window), taps, out),
             _ => core::ptr::copy_nonoverlapping(x, out, taps),
         }
-    }
-}
-
-/// The window at a place of a block.
-const fn window_at<const UNIT: usize>(place: usize) -> usize {
-    match (UNIT, place % 4) {
-        (8, 1) => place + 1,
-        (8, 2) => place - 1,
-        _ => place,
-    }
-}
-
-/// Lays `taps` taps of windows together.
-///
-/// # Safety
-/// Every window has as many readable bytes, and `out` as many for each that can be written.
-#[inline(always)]
-unsafe fn block<const UNIT: usize, const W: usize>(x: [*const i8; W], taps: usize, mut out: *mut i8) {
-    let x: [*const i8; W] = core::array::from_fn(|place| x[window_at::<UNIT>(place) % W]);
-    let mut at = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        while at + 16 <= taps {
-            for four in 0..W / 4 {
-                let [a, b, c, d] =
-                    [0, 1, 2, 3].map(|i| vreinterpretq_s32_s8(vld1q_s8(x[4 * four + i].wrapping_add(at))));
-                let vectors = if UNIT == 8 { halves([a, b, c, d], W) } else { quarters([a, b, c, d], W) };
-                for (vector, place) in vectors {
-                    vst1q_s32(out.wrapping_add(place + 4 * UNIT * four).cast(), vector);
-                }
-            }
-            (at, out) = (at + 16, out.wrapping_add(16 * W));
-        }
-        while at < taps {
-            for (place, x) in x.iter().enumerate() {
-                let (from, to) = (x.wrapping_add(at), out.wrapping_add(place * UNIT));
-                if UNIT == 8 {
-                    to.cast::<u64>().write_unaligned(from.cast::<u64>().read_unaligned());
-                } else {
-                    to.cast::<u32>().write_unaligned(from.cast::<u32>().read_unaligned());
-                }
-            }
-            (at, out) = (at + UNIT, out.wrapping_add(UNIT * W));
-        }
-    }
-}
-
-/// Vectors of two units of eight taps of four windows, and where they go.
-#[inline(always)]
-unsafe fn halves(windows: [int32x4_t; 4], block_windows: usize) -> [(int32x4_t, usize); 4] {
-    // SAFETY: vectors are part of this architecture.
-    unsafe {
-        let [a, b, c, d] = windows.map(|window| vreinterpretq_s64_s32(window));
-        let pair = |vector| vreinterpretq_s32_s64(vector);
-        let unit = 8 * block_windows;
-        [
-            (pair(vzip1q_s64(a, b)), 0),
-            (pair(vzip1q_s64(c, d)), 16),
-            (pair(vzip2q_s64(a, b)), unit),
-            (pair(vzip2q_s64(c, d)), unit + 16),
-        ]
-    }
-}
-
-/// Vectors of four units of four taps of four windows, and where they go.
-#[inline(always)]
-unsafe fn quarters([a, b, c, d]: [int32x4_t; 4], block_windows: usize) -> [(int32x4_t, usize); 4] {
-    // SAFETY: vectors are part of this architecture.
-    unsafe {
-        let pairs = |a, b| [vreinterpretq_s64_s32(vtrn1q_s32(a, b)), vreinterpretq_s64_s32(vtrn2q_s32(a, b))];
-        let ([even, odd], [even_too, odd_too]) = (pairs(a, b), pairs(c, d));
-        let unit = 4 * block_windows;
-        [
-            (vreinterpretq_s32_s64(vzip1q_s64(even, even_too)), 0),
-            (vreinterpretq_s32_s64(vzip1q_s64(odd, odd_too)), unit),
-            (vreinterpretq_s32_s64(vzip2q_s64(even, even_too)), 2 * unit),
-            (vreinterpretq_s32_s64(vzip2q_s64(odd, odd_too)), 3 * unit),
-        ]
     }
 }

@@ -227,8 +227,7 @@ impl<'a, K: Kernel, const PLAIN: bool> Turn<'a, K, PLAIN> {
             }
             let mut place = panel.place;
             for values in values {
-                self.finish.store_two_windows::<PLAIN>(values, [place, place.wrapping_add(step)]);
-                place = place.wrapping_add(2 * step);
+                place = self.finish.store_two_windows::<PLAIN>(values, place, step);
             }
         }
     }

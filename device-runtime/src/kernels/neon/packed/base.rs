@@ -10,30 +10,30 @@ use super::{Kernel, Sums, Tables, Taps};
 /// Widening multiplications. Sums are those of a window's first four filters, its others, and those of the next window.
 pub struct Base;
 
-/// Four taps of eight filters, in `wa` and `wb`, for a window: two adjacent lanes of a vector.
+/// Four taps of eight filters, in `v2` and `v3`, for a window: two adjacent lanes of a vector.
 macro_rules! products {
     ($low:literal, $high:literal, $v:literal, $k:literal, $l:literal) => {
         concat!(
-            "dup {p:v}.8h, {",
+            "dup v4.8h, ",
             $v,
-            ":v}.h[",
+            ".h[",
             $k,
             "]\n",
-            "dup {q:v}.8h, {",
+            "dup v5.8h, ",
             $v,
-            ":v}.h[",
+            ".h[",
             $l,
             "]\n",
-            "smull {r:v}.8h, {wa:v}.8b, {p:v}.8b\n",
-            "smull2 {s:v}.8h, {wa:v}.16b, {p:v}.16b\n",
-            "smlal {r:v}.8h, {wb:v}.8b, {q:v}.8b\n",
-            "smlal2 {s:v}.8h, {wb:v}.16b, {q:v}.16b\n",
+            "smull v6.8h, v2.8b, v4.8b\n",
+            "smull2 v7.8h, v2.16b, v4.16b\n",
+            "smlal v6.8h, v3.8b, v5.8b\n",
+            "smlal2 v7.8h, v3.16b, v5.16b\n",
             "sadalp {",
             $low,
-            ":v}.4s, {r:v}.8h\n",
+            ":v}.4s, v6.8h\n",
             "sadalp {",
             $high,
-            ":v}.4s, {s:v}.8h\n",
+            ":v}.4s, v7.8h\n",
         )
     };
 }
@@ -42,16 +42,16 @@ macro_rules! products {
 macro_rules! eight {
     () => {
         concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldp {v:q}, {u:q}, [{x}], #32\n",
-            products!("a0", "a1", "v", "0", "1"),
-            products!("a2", "a3", "v", "2", "3"),
-            products!("b0", "b1", "v", "4", "5"),
-            products!("b2", "b3", "v", "6", "7"),
-            products!("c0", "c1", "u", "0", "1"),
-            products!("c2", "c3", "u", "2", "3"),
-            products!("d0", "d1", "u", "4", "5"),
-            products!("d2", "d3", "u", "6", "7"),
+            "ldp q2, q3, [{w}], #32\n",
+            "ldp q0, q1, [{x}], #32\n",
+            products!("a0", "a1", "v0", "0", "1"),
+            products!("a2", "a3", "v0", "2", "3"),
+            products!("b0", "b1", "v0", "4", "5"),
+            products!("b2", "b3", "v0", "6", "7"),
+            products!("c0", "c1", "v1", "0", "1"),
+            products!("c2", "c3", "v1", "2", "3"),
+            products!("d0", "d1", "v1", "4", "5"),
+            products!("d2", "d3", "v1", "6", "7"),
         )
     };
 }
@@ -60,12 +60,12 @@ macro_rules! eight {
 macro_rules! four {
     () => {
         concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldr {v:q}, [{x}], #16\n",
-            products!("a0", "a1", "v", "0", "1"),
-            products!("a2", "a3", "v", "2", "3"),
-            products!("b0", "b1", "v", "4", "5"),
-            products!("b2", "b3", "v", "6", "7"),
+            "ldp q2, q3, [{w}], #32\n",
+            "ldr q0, [{x}], #16\n",
+            products!("a0", "a1", "v0", "0", "1"),
+            products!("a2", "a3", "v0", "2", "3"),
+            products!("b0", "b1", "v0", "4", "5"),
+            products!("b2", "b3", "v0", "6", "7"),
         )
     };
 }
@@ -73,7 +73,7 @@ macro_rules! four {
 /// A unit of one window that is in two lanes; sums are `a0` and `a1` or `a2` and `a3`.
 macro_rules! one {
     ($low:literal, $high:literal, $k:literal, $l:literal) => {
-        concat!("ldp {wa:q}, {wb:q}, [{w}], #32\n", products!($low, $high, "v", $k, $l))
+        concat!("ldp q2, q3, [{w}], #32\n", products!($low, $high, "v0", $k, $l))
     };
 }
 
@@ -90,34 +90,13 @@ impl Kernel for Base {
     #[inline(always)]
     unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4] {
         // SAFETY: reads what the caller grants.
-        unsafe {
-            eight_windows!(
-                taps,
-                sums,
-                x,
-                weights,
-                "",
-                "1",
-                concat!(eight!(), eight!()),
-                eight!(),
-                v,
-                u,
-                wa,
-                wb,
-                p,
-                q,
-                r,
-                s
-            )
-        }
+        unsafe { eight_windows!(taps, sums, x, weights, "", "1", concat!(eight!(), eight!()), eight!()) }
     }
 
     #[inline(always)]
     unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2] {
         // SAFETY: reads what the caller grants.
-        unsafe {
-            four_windows!(taps, sums, x, weights, "", "1", concat!(four!(), four!()), four!(), v, wa, wb, p, q, r, s)
-        }
+        unsafe { four_windows!(taps, sums, x, weights, "", "1", concat!(four!(), four!()), four!()) }
     }
 
     /// Even units and odd ones add to sums of their own.
@@ -133,20 +112,13 @@ impl Kernel for Base {
                 "",
                 "2",
                 concat!(
-                    "ldr {v:q}, [{x}], #16\n",
+                    "ldr q0, [{x}], #16\n",
                     one!("a0", "a1", "0", "1"),
                     one!("a2", "a3", "2", "3"),
                     one!("a0", "a1", "4", "5"),
                     one!("a2", "a3", "6", "7"),
                 ),
-                concat!("ldr {v:s}, [{x}], #4\n", one!("a0", "a1", "0", "1")),
-                v,
-                wa,
-                wb,
-                p,
-                q,
-                r,
-                s
+                concat!("ldr s0, [{x}], #4\n", one!("a0", "a1", "0", "1"))
             )
         }
     }

@@ -186,15 +186,15 @@ impl<C: Columns> Call<'_, C> {
                     };
                     let f = column(x.wrapping_add(2 * step));
                     let second = C::sums(bias, [d, e, f], &weights);
-                    let next = place.wrapping_add(step);
                     let sums = [first[0], first[1], second[0], second[1]];
                     let values = self.finish.values_of::<PLAIN>(sums, &self.tables);
                     if PLAIN {
-                        self.finish.store_two_windows::<true>(values, [place, next]);
+                        place = self.finish.store_two_windows::<true>(values, place, step);
                     } else {
                         self.finish.store_part_of_two(values, place, step, (2, self.count));
+                        place = place.wrapping_add(2 * step);
                     }
-                    (x, place) = (x.wrapping_add(window_step), next.wrapping_add(step));
+                    x = x.wrapping_add(window_step);
                     left -= 2;
                     if STRIDE == 1 {
                         (a, b) = (e, f);

@@ -8,64 +8,61 @@ use super::{Kernel, Sums, Tables, Taps};
 /// SDOT by lane. Sums are those of a window's first four filters, its others, and those of the next window.
 pub struct Dot;
 
-/// Four taps of eight filters, in `wa` and `wb`, for a window: a lane of a vector.
+/// Four taps of eight filters, in `$a` and `$b`, for a window: a lane of a vector.
 macro_rules! dot {
-    ($low:literal, $high:literal, $v:literal, $lane:literal) => {
+    ($low:literal, $high:literal, $x:literal, $lane:literal, $a:literal, $b:literal) => {
         concat!(
-            "sdot {",
-            $low,
-            ":v}.4s, {wa:v}.16b, {",
-            $v,
-            ":v}.4b[",
-            $lane,
-            "]\n",
-            "sdot {",
-            $high,
-            ":v}.4s, {wb:v}.16b, {",
-            $v,
-            ":v}.4b[",
-            $lane,
-            "]\n",
+            "sdot {", $low, ":v}.4s, ", $a, ".16b, ", $x, ".4b[", $lane, "]\n", "sdot {", $high, ":v}.4s, ", $b,
+            ".16b, ", $x, ".4b[", $lane, "]\n",
         )
     };
 }
 
-/// A unit of eight windows.
+/// A unit of four windows, in `$x`: the first of a block, or the next.
+macro_rules! quad {
+    ("first", $x:literal, $a:literal, $b:literal) => {
+        concat!(
+            dot!("a0", "a1", $x, "0", $a, $b),
+            dot!("a2", "a3", $x, "1", $a, $b),
+            dot!("b0", "b1", $x, "2", $a, $b),
+            dot!("b2", "b3", $x, "3", $a, $b),
+        )
+    };
+    ("next", $x:literal, $a:literal, $b:literal) => {
+        concat!(
+            dot!("c0", "c1", $x, "0", $a, $b),
+            dot!("c2", "c3", $x, "1", $a, $b),
+            dot!("d0", "d1", $x, "2", $a, $b),
+            dot!("d2", "d3", $x, "3", $a, $b),
+        )
+    };
+}
+
+/// Eight windows, whose taps are in `$x` and `$y`.
 macro_rules! eight {
-    () => {
-        concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldp {v:q}, {u:q}, [{x}], #32\n",
-            dot!("a0", "a1", "v", "0"),
-            dot!("a2", "a3", "v", "1"),
-            dot!("b0", "b1", "v", "2"),
-            dot!("b2", "b3", "v", "3"),
-            dot!("c0", "c1", "u", "0"),
-            dot!("c2", "c3", "u", "1"),
-            dot!("d0", "d1", "u", "2"),
-            dot!("d2", "d3", "u", "3"),
-        )
+    ($x:literal, $y:literal, $a:literal, $b:literal) => {
+        concat!(quad!("first", $x, $a, $b), quad!("next", $y, $a, $b))
     };
 }
 
-/// A unit of four windows.
-macro_rules! four {
+/// Two units of eight windows.
+macro_rules! two_of_eight {
     () => {
-        concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldr {v:q}, [{x}], #16\n",
-            dot!("a0", "a1", "v", "0"),
-            dot!("a2", "a3", "v", "1"),
-            dot!("b0", "b1", "v", "2"),
-            dot!("b2", "b3", "v", "3"),
-        )
+        concat!(values!(), weights!(), eight!("v0", "v1", "v4", "v5"), eight!("v2", "v3", "v6", "v7"))
     };
 }
 
-/// A unit of one window that is in a lane; sums are `a0` and `a1` or `a2` and `a3`.
-macro_rules! one {
-    ($low:literal, $high:literal, $lane:literal) => {
-        concat!("ldp {wa:q}, {wb:q}, [{w}], #32\n", dot!($low, $high, "v", $lane))
+/// Loads the weights of the last unit.
+macro_rules! last_weights {
+    () => {
+        "ldp q4, q5, [{w}], #32\n"
+    };
+}
+
+/// A window in a lane of `v0` and two units of weights: even units and odd ones add to sums of their own.
+macro_rules! two_of_one {
+    ($lane:literal, $next:literal) => {
+        concat!(weights!(), dot!("a0", "a1", "v0", $lane, "v4", "v5"), dot!("a2", "a3", "v0", $next, "v6", "v7"))
     };
 }
 
@@ -90,12 +87,8 @@ impl Kernel for Dot {
                 weights,
                 ".arch_extension dotprod",
                 "2",
-                concat!(eight!(), eight!(), eight!(), eight!()),
-                eight!(),
-                v,
-                u,
-                wa,
-                wb
+                concat!(two_of_eight!(), two_of_eight!()),
+                concat!("ldp q0, q1, [{x}], #32\n", last_weights!(), eight!("v0", "v1", "v4", "v5"))
             )
         }
     }
@@ -111,16 +104,20 @@ impl Kernel for Dot {
                 weights,
                 ".arch_extension dotprod",
                 "2",
-                concat!(four!(), four!(), four!(), four!()),
-                four!(),
-                v,
-                wa,
-                wb
+                concat!(
+                    values!(),
+                    weights!(),
+                    quad!("first", "v0", "v4", "v5"),
+                    quad!("first", "v1", "v6", "v7"),
+                    weights!(),
+                    quad!("first", "v2", "v4", "v5"),
+                    quad!("first", "v3", "v6", "v7"),
+                ),
+                concat!("ldr q0, [{x}], #16\n", last_weights!(), quad!("first", "v0", "v4", "v5"))
             )
         }
     }
 
-    /// Even units and odd ones add to sums of their own.
     #[inline(always)]
     unsafe fn one(taps: Taps, [low, high, ..]: Sums, x: *const i8, weights: *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
@@ -132,17 +129,8 @@ impl Kernel for Dot {
                 weights,
                 ".arch_extension dotprod",
                 "2",
-                concat!(
-                    "ldr {v:q}, [{x}], #16\n",
-                    one!("a0", "a1", "0"),
-                    one!("a2", "a3", "1"),
-                    one!("a0", "a1", "2"),
-                    one!("a2", "a3", "3"),
-                ),
-                concat!("ldr {v:s}, [{x}], #4\n", one!("a0", "a1", "0")),
-                v,
-                wa,
-                wb
+                concat!("ldr q0, [{x}], #16\n", two_of_one!("0", "1"), two_of_one!("2", "3")),
+                concat!("ldr s0, [{x}], #4\n", last_weights!(), dot!("a0", "a1", "v0", "0", "v4", "v5"))
             )
         }
     }

@@ -8,30 +8,30 @@ use super::{Kernel, Sums, Tables, Taps};
 /// SMMLA. Sums are those of two windows and eight filters, in every vector those of two of the filters: `[window][filter]`.
 pub struct Matrix;
 
-/// Eight taps of two windows and eight filters, in `wa` to `wd`.
+/// Eight taps of two windows, in `$x`, and of eight filters, in `v4` to `v7`.
 macro_rules! products {
-    ($group:literal, $v:literal) => {
+    ($group:literal, $x:literal) => {
         concat!(
             "smmla {",
             $group,
-            "0:v}.4s, {",
-            $v,
-            ":v}.16b, {wa:v}.16b\n",
+            "0:v}.4s, ",
+            $x,
+            ".16b, v4.16b\n",
             "smmla {",
             $group,
-            "1:v}.4s, {",
-            $v,
-            ":v}.16b, {wb:v}.16b\n",
+            "1:v}.4s, ",
+            $x,
+            ".16b, v5.16b\n",
             "smmla {",
             $group,
-            "2:v}.4s, {",
-            $v,
-            ":v}.16b, {wc:v}.16b\n",
+            "2:v}.4s, ",
+            $x,
+            ".16b, v6.16b\n",
             "smmla {",
             $group,
-            "3:v}.4s, {",
-            $v,
-            ":v}.16b, {wd:v}.16b\n",
+            "3:v}.4s, ",
+            $x,
+            ".16b, v7.16b\n",
         )
     };
 }
@@ -40,10 +40,8 @@ macro_rules! products {
 macro_rules! eight {
     () => {
         concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldp {v0:q}, {v1:q}, [{x}], #32\n",
-            "ldp {wc:q}, {wd:q}, [{w}], #32\n",
-            "ldp {v2:q}, {v3:q}, [{x}], #32\n",
+            values!(),
+            weights!(),
             products!("a", "v0"),
             products!("b", "v1"),
             products!("c", "v2"),
@@ -52,28 +50,17 @@ macro_rules! eight {
     };
 }
 
-/// A unit of four windows.
+/// A unit of four windows, which are in `$x` and `$y`.
 macro_rules! four {
-    () => {
-        concat!(
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldp {v0:q}, {v1:q}, [{x}], #32\n",
-            "ldp {wc:q}, {wd:q}, [{w}], #32\n",
-            products!("a", "v0"),
-            products!("b", "v1"),
-        )
+    ($x:literal, $y:literal) => {
+        concat!(weights!(), products!("a", $x), products!("b", $y))
     };
 }
 
 /// A unit of one window, which stands in both rows of the matrix.
 macro_rules! one {
     () => {
-        concat!(
-            "ld1r {{{v:v}.2d}}, [{x}], #8\n",
-            "ldp {wa:q}, {wb:q}, [{w}], #32\n",
-            "ldp {wc:q}, {wd:q}, [{w}], #32\n",
-            products!("a", "v"),
-        )
+        concat!("ld1r {{v0.2d}}, [{x}], #8\n", weights!(), products!("a", "v0"))
     };
 }
 
@@ -99,15 +86,7 @@ impl Kernel for Matrix {
                 ".arch_extension i8mm",
                 "2",
                 concat!(eight!(), eight!(), eight!(), eight!()),
-                eight!(),
-                v0,
-                v1,
-                v2,
-                v3,
-                wa,
-                wb,
-                wc,
-                wd
+                eight!()
             )
         }
     }
@@ -123,14 +102,8 @@ impl Kernel for Matrix {
                 weights,
                 ".arch_extension i8mm",
                 "1",
-                concat!(four!(), four!()),
-                four!(),
-                v0,
-                v1,
-                wa,
-                wb,
-                wc,
-                wd
+                concat!(values!(), four!("v0", "v1"), four!("v2", "v3")),
+                concat!("ldp q0, q1, [{x}], #32\n", four!("v0", "v1"))
             )
         }
     }
@@ -138,23 +111,7 @@ impl Kernel for Matrix {
     #[inline(always)]
     unsafe fn one(taps: Taps, sums: Sums, x: *const i8, weights: *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
-        unsafe {
-            one_window!(
-                taps,
-                sums,
-                x,
-                weights,
-                ".arch_extension i8mm",
-                "1",
-                concat!(one!(), one!()),
-                one!(),
-                v,
-                wa,
-                wb,
-                wc,
-                wd
-            )
-        }
+        unsafe { one_window!(taps, sums, x, weights, ".arch_extension i8mm", "1", concat!(one!(), one!()), one!()) }
     }
 
     /// Two filters of one window are 16 bits, which alternate with those of another window.

@@ -1,6 +1,7 @@
 //! Values of eight channels of one window or two, to their places.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use super::PANEL;
 use crate::kernels::neon::finish::Finish;
@@ -8,17 +9,28 @@ use crate::kernels::neon::finish::Finish;
 /// The functions are unsafe: places have eight readable and writable bytes, or as many as a function says. With `PLAIN`,
 /// [`is_plain`](Finish::is_plain) holds.
 impl Finish<'_> {
-    /// Two windows.
+    /// Two windows, `step` bytes apart; returns the place behind them.
     #[inline(always)]
-    pub unsafe fn store_two_windows<const PLAIN: bool>(&self, mut values: int8x16_t, [first, second]: [*mut i8; 2]) {
+    pub unsafe fn store_two_windows<const PLAIN: bool>(
+        &self,
+        mut values: int8x16_t,
+        mut place: *mut i8,
+        step: usize,
+    ) -> *mut i8 {
         // SAFETY: the caller's promise.
         unsafe {
             if let (false, Some(addition)) = (PLAIN, &self.residual) {
-                values = addition.of(values, vcombine_s8(vld1_s8(first), vld1_s8(second)));
+                values = addition.of(values, vcombine_s8(vld1_s8(place), vld1_s8(place.wrapping_add(step))));
             }
-            vst1_s8(first, vget_low_s8(values));
-            vst1_s8(second, vget_high_s8(values));
+            // The pointer goes on as it is used; of its own the compiler keeps an offset for every window.
+            asm!(
+                "st1 {{{values:v}.d}}[0], [{place}], {step}",
+                "st1 {{{values:v}.d}}[1], [{place}], {step}",
+                values = in(vreg) values, place = inout(reg) place, step = in(reg) step,
+                options(nostack, preserves_flags)
+            );
         }
+        place
     }
 
     /// One window: the first half of the values.
@@ -48,8 +60,7 @@ impl Finish<'_> {
             for (held, place) in held.iter_mut().zip(places).take(windows) {
                 core::ptr::copy_nonoverlapping(place, held.as_mut_ptr(), count);
             }
-            let [first, second] = held.each_mut().map(|held| held.as_mut_ptr());
-            self.store_two_windows::<false>(values, [first, second]);
+            self.store_two_windows::<false>(values, held.as_mut_ptr().cast(), PANEL);
             for (held, place) in held.iter().zip(places).take(windows) {
                 core::ptr::copy_nonoverlapping(held.as_ptr(), place, count);
             }

@@ -32,13 +32,25 @@ macro_rules! walk {
     };
 }
 
-/// Sums of a panel and a block of windows, whose names are given, [`walk`]ed with `$many` and `$one`, for which vectors of the names
-/// `$spare` are free.
+/// Loads 64 bytes of windows.
+macro_rules! values {
+    () => {
+        "ld1 {{v0.16b-v3.16b}}, [{x}], #64\n"
+    };
+}
+
+/// Loads 64 bytes of weights.
+macro_rules! weights {
+    () => {
+        "ld1 {{v4.16b-v7.16b}}, [{w}], #64\n"
+    };
+}
+
+/// Sums of a panel and a block of windows, whose names are given, [`walk`]ed with `$many` and `$one`, for which `v0` to `v7` are free.
 macro_rules! windows {
     (
         [$([$s0:ident, $s1:ident, $s2:ident, $s3:ident]),+],
-        $taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr,
-        $($spare:ident),*
+        $taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr
     ) => {{
         let taps = $taps;
         let [$([mut $s0, mut $s1, mut $s2, mut $s3]),+] = $sums;
@@ -48,7 +60,7 @@ macro_rules! windows {
             t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
             x = inout(reg) $x => _, w = inout(reg) $weights => _,
             $($s0 = inout(vreg) $s0, $s1 = inout(vreg) $s1, $s2 = inout(vreg) $s2, $s3 = inout(vreg) $s3,)+
-            $($spare = out(vreg) _,)*
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             options(readonly, nostack)
         );
         [$([$s0, $s1, $s2, $s3]),+]

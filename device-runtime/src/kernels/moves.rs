@@ -47,11 +47,14 @@ pub(crate) fn is_inside(whole: Shape, first: [u16; 3], part: Shape) -> bool {
 /// # Errors
 /// [`ShapeError::Weights`] if `constants` has fewer than `before` bytes, [`ShapeError::Output`] if `output` does not have
 /// exactly the bytes of both.
-pub fn concat_s8(before: usize, constants: &[i8], input: &[i8], output: &mut [i8]) -> Result<(), ShapeError> {
+pub fn concat_s8(before: usize, constants: &[i8], input: &[i8], mut output: &mut [i8]) -> Result<(), ShapeError> {
     let (before, after) = constants.split_at_checked(before).ok_or(ShapeError::Weights)?;
     check::require(constants.len().checked_add(input.len()) == Some(output.len()), ShapeError::Output)?;
-    let sources = before.iter().chain(input).chain(after);
-    output.iter_mut().zip(sources).for_each(|(to, &from)| *to = from);
+    for part in [before, input, after] {
+        let (places, rest) = output.split_at_mut_checked(part.len()).ok_or(ShapeError::Output)?;
+        places.iter_mut().zip(part).for_each(|(to, &from)| *to = from);
+        output = rest;
+    }
     Ok(())
 }
 

@@ -21,6 +21,8 @@ use std::vec::Vec;
 #[cfg(neon)]
 pub(super) use blocks::{Block, Blocks, LARGEST, block_windows};
 pub(super) use layout::Layout;
+#[cfg(neon)]
+pub(super) use layout::Line;
 pub use order::Panels;
 use place::{Place, extents};
 

@@ -25,16 +25,15 @@ impl Tables {
         unsafe { Self { bias: vld1q_s32(bias), multiplier: vld1q_s32(multiplier), shift: vld1q_s32(shift) } }
     }
 
-    /// Eight entries of each of the three tables, twice.
+    /// Eight entries of each of the three tables.
     ///
     /// # Safety
     /// There are as many.
     #[cfg(any(test, feature = "std"))]
     #[inline(always)]
-    pub unsafe fn twice(tables: [*const i32; 3]) -> [Self; 4] {
+    pub unsafe fn of_eight(tables: [*const i32; 3]) -> [Self; 2] {
         // SAFETY: the caller's promise.
-        let [low, high] = [0, 4].map(|at| unsafe { Self::of(tables.map(|table| table.wrapping_add(at))) });
-        [low, high, low, high]
+        [0, 4].map(|at| unsafe { Self::of(tables.map(|table| table.wrapping_add(at))) })
     }
 
     /// The biases, which sums start with.

@@ -124,6 +124,12 @@ impl Layout {
         Walk { layout, column: first % windows, line: first / windows * layout.line_step }
     }
 
+    /// Whether every line of windows begins one input row below the line before.
+    #[cfg(neon)]
+    pub const fn has_adjacent_lines(&self) -> bool {
+        self.line_step == self.row_step
+    }
+
     /// Lines of windows from window `first` on, which begins one, and where they go in an output of `len` values and `channels`
     /// channels.
     pub fn lines(&self, first: usize, len: usize, channels: usize) -> impl Iterator<Item = Line> {

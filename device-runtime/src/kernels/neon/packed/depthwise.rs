@@ -1,115 +1,23 @@
 //! Depthwise convolution with packed weights, 3x3, eight channels and two windows at a time.
 //!
-//! A column of the input serves all windows that it is part of. With SDOT its three rows are interleaved, and one instruction takes a
+//! A column of the input serves all windows that it is part of. With SDOT its rows are interleaved, and one instruction takes a
 //! column of four channels.
 
-use core::arch::aarch64::*;
+mod columns;
+mod pairs;
+
+use columns::{Base, Columns, Dot};
 
 use super::{PANEL, finish};
 use crate::kernels::neon::Level;
 use crate::kernels::neon::finish::{Finish, Tables};
-use crate::kernels::neon::products::sdot;
-use crate::kernels::packed::Operands;
+use crate::kernels::packed::{Line, Operands};
 
 /// Depthwise convolution of the windows that `operands` describes in `source`. The processor has the instructions of `level`.
 pub fn depthwise_packed(level: Level, operands: &Operands<'_>, source: *const i8, output: &mut [i8]) {
     match level {
         Level::Base => all::<Base>(operands, source, output),
         Level::Dot | Level::Matrix => all::<Dot>(operands, source, output),
-    }
-}
-
-/// Sums of eight channels.
-type Sums = [int32x4_t; 2];
-
-/// How three rows of eight channels are multiplied.
-///
-/// The functions are unsafe: the processor has the instructions; `load` reads eight bytes of each row, `weights` those of a panel.
-trait Columns {
-    /// Three rows of a column.
-    type Column: Copy;
-    /// Bytes of a panel's weights.
-    const PANEL_BYTES: usize;
-    unsafe fn weights(panel: *const i8) -> [Self::Column; 3];
-    unsafe fn load(rows: [*const i8; 3]) -> Self::Column;
-    unsafe fn sums(bias: Sums, columns: [Self::Column; 3], weights: &[Self::Column; 3]) -> Sums;
-}
-
-/// Rows as they are; two products fit 16 bits, since no weight is -128.
-struct Base;
-
-impl Columns for Base {
-    type Column = [int8x8_t; 3];
-    const PANEL_BYTES: usize = 9 * PANEL;
-
-    #[inline(always)]
-    unsafe fn weights(panel: *const i8) -> [Self::Column; 3] {
-        let at = |tap: usize| panel.wrapping_add(PANEL * tap);
-        // SAFETY: the caller's promise.
-        [0, 3, 6].map(|first| unsafe { Self::load([at(first), at(first + 1), at(first + 2)]) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(rows: [*const i8; 3]) -> Self::Column {
-        // SAFETY: the caller's promise.
-        rows.map(|row| unsafe { vld1_s8(row) })
-    }
-
-    #[inline(always)]
-    unsafe fn sums(bias: Sums, [a, b, c]: [Self::Column; 3], [u, v, w]: &[Self::Column; 3]) -> Sums {
-        // SAFETY: vectors are part of this architecture.
-        unsafe {
-            let pair = |x, u, y, v| vmlal_s8(vmull_s8(x, u), y, v);
-            let [low, high] = bias;
-            let (mut low, mut high) = (low, high);
-            for products in [
-                pair(a[0], u[0], a[1], u[1]),
-                pair(a[2], u[2], b[0], v[0]),
-                pair(b[1], v[1], b[2], v[2]),
-                pair(c[0], w[0], c[1], w[1]),
-                vmull_s8(c[2], w[2]),
-            ] {
-                low = vaddw_s16(low, vget_low_s16(products));
-                high = vaddw_high_s16(high, products);
-            }
-            [low, high]
-        }
-    }
-}
-
-/// Rows 0, 1, 2 and zero of each channel.
-struct Dot;
-
-impl Columns for Dot {
-    type Column = [int8x16_t; 2];
-    const PANEL_BYTES: usize = 12 * PANEL;
-
-    #[inline(always)]
-    unsafe fn weights(panel: *const i8) -> [Self::Column; 3] {
-        let at = |column: usize| panel.wrapping_add(4 * PANEL * column);
-        // SAFETY: the caller's promise.
-        [0, 1, 2].map(|column| unsafe { [vld1q_s8(at(column)), vld1q_s8(at(column).wrapping_add(16))] })
-    }
-
-    #[inline(always)]
-    unsafe fn load(rows: [*const i8; 3]) -> Self::Column {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let eight = |row| vcombine_s8(vld1_s8(row), vcreate_s8(0));
-            let [a, b, c] = rows.map(eight);
-            let (ab, c) = (vreinterpretq_s16_s8(vzip1q_s8(a, b)), vreinterpretq_s16_s8(vzip1q_s8(c, vdupq_n_s8(0))));
-            [vreinterpretq_s8_s16(vzip1q_s16(ab, c)), vreinterpretq_s8_s16(vzip2q_s16(ab, c))]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn sums([low, high]: Sums, columns: [Self::Column; 3], weights: &[Self::Column; 3]) -> Sums {
-        let (mut low, mut high) = (low, high);
-        for (x, w) in columns.into_iter().zip(weights) {
-            // SAFETY: the processor has SDOT.
-            unsafe { (low, high) = (sdot(low, x[0], w[0]), sdot(high, x[1], w[1])) };
-        }
-        [low, high]
     }
 }
 
@@ -124,7 +32,7 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
             operands,
             finish: &finish,
             // SAFETY: there are as many whole panels.
-            tables: unsafe { Tables::twice(tables.map(|table| table.wrapping_add(first))) },
+            tables: unsafe { Tables::of_eight(tables.map(|table| table.wrapping_add(first))) },
             // SAFETY: as above.
             weights: unsafe { C::weights(weights) },
             count: (channels - first).min(PANEL),
@@ -134,11 +42,11 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
         // SAFETY: windows lie in the source, and every window has `count` channels from `first` on in the output.
         unsafe {
             match (stride, finish.is_plain() && call.count == PANEL) {
-                (1, true) => call.lines::<1, true>(x, place),
-                (2, true) => call.lines::<2, true>(x, place),
-                (1, false) => call.lines::<1, false>(x, place),
-                (2, false) => call.lines::<2, false>(x, place),
-                _ => call.lines::<3, false>(x, place),
+                (1, true) => C::adjacent(&call, x, place),
+                (2, true) => call.lines::<2, true>(call.all_lines(), x, place),
+                (1, false) => call.lines::<1, false>(call.all_lines(), x, place),
+                (2, false) => call.lines::<2, false>(call.all_lines(), x, place),
+                _ => call.lines::<3, false>(call.all_lines(), x, place),
             }
         }
     }
@@ -148,7 +56,7 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
 struct Call<'a, C: Columns> {
     operands: &'a Operands<'a>,
     finish: &'a Finish<'a>,
-    tables: [Tables; 4],
+    tables: [Tables; 2],
     weights: [C::Column; 3],
     count: usize,
     /// Values of the whole output.
@@ -156,16 +64,25 @@ struct Call<'a, C: Columns> {
 }
 
 impl<C: Columns> Call<'_, C> {
+    fn all_lines(&self) -> impl Iterator<Item = Line> {
+        self.operands.layout.lines(self.operands.first, self.len, self.operands.channels)
+    }
+
     /// Windows `STRIDE` or, if that is 3, at least three columns apart. With `PLAIN`, there are eight channels, and results are
     /// plain.
     #[inline(never)]
-    unsafe fn lines<const STRIDE: usize, const PLAIN: bool>(&self, source: *const i8, output: *mut i8) {
+    unsafe fn lines<const STRIDE: usize, const PLAIN: bool>(
+        &self,
+        lines: impl Iterator<Item = Line>,
+        source: *const i8,
+        output: *mut i8,
+    ) {
         let step = self.operands.channels;
         let (row_step, window_step) = (self.operands.layout.row_step, self.operands.layout.column_step);
-        let [low, high, ..] = self.tables.each_ref().map(Tables::bias);
-        let bias = [low, high];
+        let [low, high] = self.tables;
+        let (bias, tables) = (self.tables.each_ref().map(Tables::bias), [low, high, low, high]);
         let weights = self.weights;
-        for line in self.operands.layout.lines(self.operands.first, self.len, step) {
+        for line in lines {
             let (mut x, mut place) = (source.wrapping_add(line.start), output.wrapping_add(line.place));
             // SAFETY: the caller's promises.
             unsafe {
@@ -187,7 +104,7 @@ impl<C: Columns> Call<'_, C> {
                     let f = column(x.wrapping_add(2 * step));
                     let second = C::sums(bias, [d, e, f], &weights);
                     let sums = [first[0], first[1], second[0], second[1]];
-                    let values = self.finish.values_of::<PLAIN>(sums, &self.tables);
+                    let values = self.finish.values_of::<PLAIN>(sums, &tables);
                     if PLAIN {
                         place = self.finish.store_two_windows::<true>(values, place, step);
                     } else {
@@ -206,7 +123,7 @@ impl<C: Columns> Call<'_, C> {
                 }
                 if left != 0 {
                     let [low, high] = C::sums(bias, [a, b, column(x.wrapping_add(2 * step))], &weights);
-                    let values = self.finish.values_of::<PLAIN>([low, high, low, high], &self.tables);
+                    let values = self.finish.values_of::<PLAIN>([low, high, low, high], &tables);
                     self.finish.store_part_of_two(values, place, step, (1, self.count));
                 }
             }

@@ -73,7 +73,8 @@ impl Kernel for Dot {
     #[inline(always)]
     unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
-        unsafe { Tables::twice(panel) }
+        let [low, high] = unsafe { Tables::of_eight(panel) };
+        [low, high, low, high]
     }
 
     #[inline(always)]

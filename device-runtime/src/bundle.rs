@@ -232,19 +232,19 @@ impl<'a> Bundle<'a> {
     /// Number of plans, at least 1.
     #[must_use]
     pub const fn plan_count(&self) -> u16 {
-        self.plans.count
+        self.plans.count()
     }
 
     /// Number of blocks.
     #[must_use]
     pub const fn block_count(&self) -> u16 {
-        self.blocks.count
+        self.blocks.count()
     }
 
     /// Number of stored steps.
     #[must_use]
     pub const fn step_count(&self) -> u16 {
-        self.steps.count
+        self.steps.count()
     }
 
     /// Plan `index`; `None` past the end.
@@ -467,18 +467,23 @@ impl<'a> Golden<'a> {
 /// A list of postcard records: count, one end offset per record, then the records.
 #[derive(Debug, Clone, Copy)]
 struct RecordList<'a> {
-    count: u16,
-    /// End offsets and records.
-    body: &'a [u8],
+    /// Where each record ends, from the start of the first, little-endian.
+    ends: &'a [[u8; 4]],
+    records: &'a [u8],
 }
 
 impl<'a> RecordList<'a> {
-    const EMPTY: Self = Self { count: 0, body: &[] };
+    const EMPTY: Self = Self { ends: &[], records: &[] };
 
     fn read(section: &'a [u8]) -> Option<Self> {
-        let count = u16::try_from(u32_at(section, 0)?).ok()?;
-        let body = section.get(4..).filter(|body| body.len() >= usize::from(count) * 4)?;
-        Some(Self { count, body })
+        let (count, body) = section.split_first_chunk()?;
+        let count = u16::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (ends, records) = body.split_at_checked(usize::from(count) * 4)?;
+        Some(Self { ends: ends.as_chunks().0, records })
+    }
+
+    const fn count(&self) -> u16 {
+        self.ends.len() as u16
     }
 
     fn get<T: Record<'a>>(&self, index: u16) -> Option<T> {
@@ -488,12 +493,10 @@ impl<'a> RecordList<'a> {
     /// The undecoded record.
     #[inline(never)]
     fn bytes(&self, index: u16) -> Option<&'a [u8]> {
-        if index >= self.count {
-            return None;
-        }
-        let at = usize::from(index) * 4;
-        let start = if index == 0 { 0 } else { u32_at(self.body, at - 4)? as usize };
-        let end = u32_at(self.body, at)? as usize;
-        self.body.get(usize::from(self.count) * 4..)?.get(start..end)
+        let at = usize::from(index);
+        let end = u32::from_le_bytes(*self.ends.get(at)?);
+        let start =
+            at.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| u32::from_le_bytes(*end));
+        self.records.get(start as usize..end as usize)
     }
 }

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::decode::{Reader, decode_into};
-use super::layout::{u16_at, u32_at};
+use super::layout::u16_at;
 use super::records::{Block, InPlace, Placement, Plan, Step};
 use super::{Bundle, Footprint, PlanFault, RecordList};
 
@@ -108,7 +108,7 @@ impl<'a> Route<'a> {
     }
 
     /// Makes `place` the range at `offset`, if it lies inside the arena and not across the end of its fast part.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn put(&self, place: &mut Range<usize>, offset: u32, len: usize) -> Result<(), PlanFault> {
         let range = super::range(offset, len).filter(|range| range.end <= self.arena_bytes as usize);
         *place = range.ok_or(PlanFault::OutsideArena)?;
@@ -116,9 +116,10 @@ impl<'a> Route<'a> {
         if place.start < split && split < place.end { Err(PlanFault::Split) } else { Ok(()) }
     }
 
+    #[inline(always)]
     fn placement(&self, ordinal: usize) -> Option<Placement> {
-        let at = ordinal.checked_mul(8)?;
-        Some(Placement { output: u32_at(self.layout, at)?, scratch: u32_at(self.layout, at.checked_add(4)?)? })
+        let &[a, b, c, d, e, f, g, h] = self.layout.as_chunks::<8>().0.get(ordinal)?;
+        Some(Placement { output: u32::from_le_bytes([a, b, c, d]), scratch: u32::from_le_bytes([e, f, g, h]) })
     }
 }
 

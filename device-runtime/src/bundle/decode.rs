@@ -71,6 +71,19 @@ impl<'a> Reader<'a> {
     /// An unsigned number of at most `bits` bits, 16 or 32: seven bits per byte, the lowest first.
     #[inline(never)]
     fn number(&mut self, bits: u32) -> u32 {
+        // Most numbers have a byte or two, which always fit.
+        let (number, rest) = match *self.rest {
+            [low @ 0..0x80, ref rest @ ..] => (low.into(), rest),
+            [low, high @ 0..0x80, ref rest @ ..] => (two_bytes(low, high), rest),
+            _ => return self.long_number(bits),
+        };
+        self.rest = rest;
+        number
+    }
+
+    /// [`number`](Self::number) of any length.
+    #[inline(never)]
+    fn long_number(&mut self, bits: u32) -> u32 {
         let mut bytes = self.rest.iter();
         let (mut value, mut shift) = (0, 0);
         while let Some(&byte) = bytes.next() {
@@ -135,7 +148,9 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     fn pair(&mut self) -> [u8; 2] {
-        [self.byte(), self.byte()]
+        let Some((&pair, rest)) = self.rest.split_first_chunk() else { return [self.fault(); 2] };
+        self.rest = rest;
+        pair
     }
 
     /// True if a value follows.
@@ -157,7 +172,16 @@ impl<'a> Reader<'a> {
 
     #[inline(never)]
     fn shape(&mut self) -> Shape {
-        Shape::new(self.short(), self.short(), self.short())
+        // Most images have fewer than 128 rows and columns, and channels of a byte or two.
+        let (shape, rest) = match *self.rest {
+            [h @ 0..0x80, w @ 0..0x80, c @ 0..0x80, ref rest @ ..] => (Shape::new(h.into(), w.into(), c.into()), rest),
+            [h @ 0..0x80, w @ 0..0x80, low, high @ 0..0x80, ref rest @ ..] => {
+                (Shape::new(h.into(), w.into(), two_bytes(low, high) as u16), rest)
+            }
+            _ => return Shape::new(self.short(), self.short(), self.short()),
+        };
+        self.rest = rest;
+        shape
     }
 
     #[inline(never)]
@@ -290,6 +314,11 @@ impl<'a> Reader<'a> {
             }
         };
     }
+}
+
+/// A number of two bytes, of which the first has the bit that more follow.
+const fn two_bytes(low: u8, high: u8) -> u32 {
+    (low & 0x7F) as u32 | (high as u32) << 7
 }
 
 impl<'a> Record<'a> for Meta<'a> {

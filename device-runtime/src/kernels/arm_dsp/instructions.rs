@@ -154,13 +154,13 @@ pub unsafe fn widen_words(from: *const i8, words: usize, to: *mut Halves) {
     // SAFETY: reads and writes what the caller vouches for.
     unsafe {
         asm!(
+            // Four at a time from a word boundary.
+            "tst {from}, #3",
+            "bne 4f",
             "subs {words}, {words}, #4",
             "blt 3f",
             "2:",
-            "ldr r3, [{from}], #4",
-            "ldr r5, [{from}], #4",
-            "ldr r9, [{from}], #4",
-            "ldr r12, [{from}], #4",
+            "ldm {from}!, {{r3, r5, r9, r12}}",
             "sxtb16 r2, r3",
             "sxtb16 r3, r3, ror #8",
             "sxtb16 r4, r5",

@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::*;
 
+/// Of one, two and three bytes each.
 fn shapes() -> impl Strategy<Value = Shape> {
-    any::<[u16; 3]>().prop_map(|[h, w, c]| Shape::new(h, w, c))
+    let extents = prop_oneof![0..0x80u16, 0x80..0x4000u16, any::<u16>()];
+    prop::array::uniform3(extents).prop_map(|[h, w, c]| Shape::new(h, w, c))
 }
 
 fn windows() -> impl Strategy<Value = Window> {
@@ -171,6 +173,14 @@ proptest! {
     fn any_bytes_are_read_as_postcard_reads_them(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
         prop_assert!(agree::<Step>(&bytes) && agree::<Block<'_>>(&bytes));
         prop_assert!(agree::<Plan<'_>>(&bytes) && agree::<Meta<'_>>(&bytes));
+    }
+
+    #[test]
+    fn shapes_of_any_bytes_are_read_as_postcard_reads_them(bytes in prop::collection::vec(any::<u8>(), 0..8)) {
+        let mut reader = Reader::new(&bytes);
+        let shape = reader.shape();
+        let left = reader.finish(shape).map(|shape| (shape, reader.rest));
+        prop_assert_eq!(left, postcard::take_from_bytes(&bytes).ok());
     }
 
     #[test]

@@ -252,8 +252,10 @@ impl<'a> Steps<'a> {
         if self.block_at >= self.end {
             return Ok(false);
         }
-        let span = self.block.or_else(|| self.span()).ok_or(PlanFault::Blocks)?;
-        self.block = Some(span);
+        if self.block.is_none() {
+            self.block = self.span();
+        }
+        let span = self.block.ok_or(PlanFault::Blocks)?;
         placed.block = span.index;
         placed.index = span.first_step.checked_add(self.step_at).ok_or(PlanFault::Blocks)?;
         let record = self.steps.bytes(placed.index).ok_or(PlanFault::Blocks)?;

@@ -116,7 +116,6 @@ pub(super) fn three<'a>(memory: Part<'a>, ranges: [&Range<usize>; 3]) -> Result<
 }
 
 /// Three parts of one memory.
-#[inline(never)]
 fn three_of<'a>(memory: Part<'a>, [a, b, c]: [&Range<usize>; 3]) -> Option<[Part<'a>; 3]> {
     let is_reversed = b.end <= a.start;
     let (low, high) = if is_reversed { (b, a) } else { (a, b) };

@@ -217,10 +217,9 @@ impl Weight {
         Self { multiplier: score_multiplier, farthest }
     }
 
-    /// The multiplier, and the farthest difference that is told apart.
     #[cfg(neon)]
-    pub(super) const fn parts(self) -> (u32, u32) {
-        (self.multiplier, self.farthest)
+    pub(super) const fn multiplier(self) -> u32 {
+        self.multiplier
     }
 
     /// 0 to 4096, which is the weight of the highest score.

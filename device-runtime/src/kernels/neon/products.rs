@@ -42,24 +42,6 @@ pub unsafe fn smmla(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_
     sums
 }
 
-/// As [`smmla`], of two rows of eight `x` without sign.
-///
-/// # Safety
-/// The processor has USMMLA.
-#[inline(always)]
-pub unsafe fn usmmla(mut sums: int32x4_t, x: uint8x16_t, w: int8x16_t) -> int32x4_t {
-    // SAFETY: works on registers only.
-    unsafe {
-        asm!(
-            ".arch_extension i8mm",
-            "usmmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
-            inout(vreg) sums, in(vreg) x, in(vreg) w,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    sums
-}
-
 /// Four windows and four filters, 32 taps per turn; sums are `[window][filter]`, four partial sums each.
 ///
 /// # Safety

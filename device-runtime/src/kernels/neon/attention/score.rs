@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::{Lane, MOST_TOKENS, QUERIES, Rows};
+use super::{Lane, MOST_TOKENS, QUERIES, Scores};
 use crate::kernels::neon::Level;
 use crate::kernels::neon::lay::lay;
 use crate::kernels::neon::products::{sdot_lane, smmla};
@@ -50,23 +50,23 @@ impl<'r> Keys<'r> {
         Self { lane, features, level, together }
     }
 
-    /// Writes the scores of four queries.
+    /// Writes the scores of four queries; returns the highest of each.
     ///
     /// # Safety
-    /// Queries have as many readable features as keys, and the rows four words for every four keys.
+    /// Queries have as many readable features as keys, and the scores belong to as many keys.
     #[inline(never)]
-    pub unsafe fn score(&self, queries: [*const i8; QUERIES], rows: Rows) {
+    pub unsafe fn score(&self, queries: [*const i8; QUERIES], scores: Scores) -> [i32; QUERIES] {
         // SAFETY: the caller's promises.
         unsafe {
             match (self.together, self.features / 16) {
-                (Some(keys), 1) => self.by_sixteens::<1>(keys, queries, rows),
-                (Some(keys), 2) => self.by_sixteens::<2>(keys, queries, rows),
-                (Some(keys), 3) => self.by_sixteens::<3>(keys, queries, rows),
-                (Some(keys), _) => self.by_sixteens::<4>(keys, queries, rows),
+                (Some(keys), 1) => self.by_sixteens::<1>(keys, queries, scores),
+                (Some(keys), 2) => self.by_sixteens::<2>(keys, queries, scores),
+                (Some(keys), 3) => self.by_sixteens::<3>(keys, queries, scores),
+                (Some(keys), _) => self.by_sixteens::<4>(keys, queries, scores),
                 (None, _) if self.level == Level::Base => {
-                    four_by_four::<Wide>(queries, &self.lane, self.features, rows);
+                    four_by_four::<Wide>(queries, &self.lane, self.features, scores)
                 }
-                (None, _) => four_by_four::<Dot>(queries, &self.lane, self.features, rows),
+                (None, _) => four_by_four::<Dot>(queries, &self.lane, self.features, scores),
             }
         }
     }
@@ -77,31 +77,38 @@ impl<'r> Keys<'r> {
         &self,
         keys: &[[i8; 4 * MOST_FEATURES]],
         queries: [*const i8; QUERIES],
-        rows: Rows,
-    ) {
+        scores: Scores,
+    ) -> [i32; QUERIES] {
+        let four_keys = |at: usize| keys.as_ptr().wrapping_add(at).cast();
         // SAFETY: the caller's promises.
         unsafe {
             if self.level == Level::Matrix {
                 let [a, b, c, d] = queries;
                 let pairs: [[[int8x16_t; 2]; 2]; N] = core::array::from_fn(|i| [pair([a, b], i), pair([c, d], i)]);
-                each(keys, rows, |keys| in_pairs(keys, &pairs));
+                each(scores, |at| in_pairs(four_keys(at), &pairs))
             } else {
                 let queries: [[int8x16_t; QUERIES]; N] =
                     core::array::from_fn(|i| queries.map(|query| vld1q_s8(query.wrapping_add(16 * i))));
-                each(keys, rows, |keys| by_lanes(keys, &queries));
+                each(scores, |at| by_lanes(four_keys(at), &queries))
             }
         }
     }
 }
 
-/// Stores the scores of four queries for every four keys.
+/// Stores the scores of four queries for every four keys; returns the highest of each query.
 #[inline(always)]
-unsafe fn each(keys: &[[i8; 4 * MOST_FEATURES]], rows: Rows, score: impl Fn(*const i8) -> [int32x4_t; QUERIES]) {
-    for (at, keys) in keys.iter().enumerate() {
-        for (query, scores) in score(keys.as_ptr()).into_iter().enumerate() {
-            // SAFETY: the rows have four words for every four keys.
-            unsafe { vst1q_s32(rows.scores(query).wrapping_add(4 * at), scores) };
+unsafe fn each(scores: Scores, mut score: impl FnMut(usize) -> [int32x4_t; QUERIES]) -> [i32; QUERIES] {
+    // SAFETY: there is a group for every four keys.
+    unsafe {
+        let mut highest = [vdupq_n_s32(i32::MIN); QUERIES];
+        for at in 0..scores.tokens.div_ceil(4) {
+            let places = &mut *scores.group(at);
+            for ((place, highest), scores) in places.iter_mut().zip(&mut highest).zip(score(at)) {
+                vst1q_s32(place.as_mut_ptr(), scores);
+                *highest = vmaxq_s32(*highest, scores);
+            }
         }
+        highest.map(|highest| vmaxvq_s32(highest))
     }
 }
 
@@ -154,14 +161,19 @@ unsafe fn pair(tokens: [*const i8; 2], at: usize) -> [int8x16_t; 2] {
 
 /// Any number of features.
 #[inline(always)]
-unsafe fn four_by_four<P: Products>(queries: [*const i8; QUERIES], keys: &Lane, features: usize, rows: Rows) {
+unsafe fn four_by_four<P: Products>(
+    queries: [*const i8; QUERIES],
+    keys: &Lane,
+    features: usize,
+    scores: Scores,
+) -> [i32; QUERIES] {
     let (whole, tail) = (features & !7, features & 7);
     // SAFETY: the caller's promises.
     unsafe {
         let query_tails = queries.map(|query| last(query.wrapping_add(whole), tail));
-        for at in (0..keys.tokens).step_by(4) {
+        each(scores, |at| {
             let mut x = queries;
-            let mut w = [0, 1, 2, 3].map(|i| keys.token(at + i));
+            let mut w = [0, 1, 2, 3].map(|i| keys.token(4 * at + i));
             let mut sums = [vdupq_n_s32(0); 16];
             if whole >= 32 {
                 P::turns(&mut sums, &mut x, &mut w, whole / 32);
@@ -178,11 +190,12 @@ unsafe fn four_by_four<P: Products>(queries: [*const i8; QUERIES], keys: &Lane, 
                 let [x, w] = [&query_tails, &key_tails].map(|tails| tails.each_ref().map(|tail| tail.as_ptr()));
                 eight_taps::<P>(&mut sums, x, &w);
             }
-            for (query, sums) in sums.as_chunks::<4>().0.iter().enumerate() {
-                let [a, b, c, d] = *sums;
-                vst1q_s32(rows.scores(query).wrapping_add(at), across(a, b, c, d));
-            }
-        }
+            let mut sums = sums.as_chunks::<4>().0.iter();
+            [(); QUERIES].map(|()| match sums.next() {
+                Some(&[a, b, c, d]) => across(a, b, c, d),
+                None => vdupq_n_s32(0),
+            })
+        })
     }
 }
 

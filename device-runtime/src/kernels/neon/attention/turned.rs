@@ -3,14 +3,16 @@
 //! Weights are cut into two bytes, whose sums are added up apart.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
-use super::{Lane, MOST_TOKENS, QUERIES, Rows};
-use crate::kernels::neon::products::{sdot_lane, usmmla};
+use super::land::Scale;
+use super::weigh::Weights;
+use super::{Lane, MOST_TOKENS, QUERIES};
 
 /// Most features.
 const MOST_FEATURES: usize = 64;
 /// Features of a group.
-const GROUP: usize = 8;
+pub const GROUP: usize = 8;
 /// Vectors for sixteen tokens: of a group of values, and of the weights of four queries.
 const VECTORS: usize = 8;
 
@@ -33,29 +35,116 @@ pub fn fits(tokens: usize, features: usize) -> bool {
     tokens <= MOST_TOKENS && features <= MOST_FEATURES && features.is_multiple_of(GROUP)
 }
 
-/// Sums of eight features of four queries.
-pub type Sums = [[int32x4_t; 2]; QUERIES];
+/// Sums of eight features of two queries, in the order of a [`Turn`].
+pub type Pair = [int32x4_t; 4];
 
 /// How values and weights lie in vectors, and are multiplied.
 ///
 /// The functions are unsafe: the processor has the instructions, and vectors are those of sixteen tokens.
 pub trait Turn {
-    /// Bits of a weight's low part.
-    const LOW_BITS: i32;
     /// Stores the first or the second eight tokens of eight features; every vector has those of two features.
     unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]);
     /// Stores the weights of four queries.
-    unsafe fn put_weights(weights: [[uint16x8_t; 2]; QUERIES], to: &mut [Vector; VECTORS]);
-    /// Sums of values times low parts and high parts of weights, of all tokens.
-    unsafe fn sums(values: &[[Vector; VECTORS]], weights: &[[Vector; VECTORS]]) -> [Sums; 2];
+    unsafe fn put_weights(weights: Weights, to: &mut [Vector; VECTORS]);
+    /// Sums of values times weights, of all tokens; of the last sixteen vectors may hold eight only.
+    unsafe fn sums(values: *const Vector, weights: *const Vector, tokens: usize) -> [Pair; 2];
+    /// Scales of every two vectors of a pair, given those of its queries.
+    fn scales(scales: [(i32, u8); 2]) -> [Scale; 2];
+    /// The results of the first and the second query of a pair.
+    unsafe fn rows(results: int8x16_t) -> [int8x8_t; 2];
+}
+
+/// Sums of `$units`, each by the instructions `$unit`, which add to `a0` to `b3` the products with low parts of weights, to `c0` to `d3`
+/// those with high parts, whose unit is `$high`; they read from `x` and `w`, which move on, through `v0` to `v11`.
+macro_rules! sums {
+    ($values:expr, $weights:expr, $units:expr, $extension:literal, $unit:expr, $high:literal) => {{
+        let [a0, a1, a2, a3]: Pair;
+        let [b0, b1, b2, b3]: Pair;
+        asm!(
+            $extension,
+            "movi {a0:v}.4s, #0", "movi {a1:v}.4s, #0", "movi {a2:v}.4s, #0", "movi {a3:v}.4s, #0",
+            "movi {b0:v}.4s, #0", "movi {b1:v}.4s, #0", "movi {b2:v}.4s, #0", "movi {b3:v}.4s, #0",
+            "movi {c0:v}.4s, #0", "movi {c1:v}.4s, #0", "movi {c2:v}.4s, #0", "movi {c3:v}.4s, #0",
+            "movi {d0:v}.4s, #0", "movi {d1:v}.4s, #0", "movi {d2:v}.4s, #0", "movi {d3:v}.4s, #0",
+            "tbz {n}, #0, 3f",
+            $unit,
+            "3:",
+            "lsr {n}, {n}, #1",
+            "cbz {n}, 4f",
+            "2:",
+            $unit,
+            $unit,
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            "4:",
+            $high,
+            "mla {a0:v}.4s, {c0:v}.4s, v0.4s", "mla {a1:v}.4s, {c1:v}.4s, v0.4s",
+            "mla {a2:v}.4s, {c2:v}.4s, v0.4s", "mla {a3:v}.4s, {c3:v}.4s, v0.4s",
+            "mla {b0:v}.4s, {d0:v}.4s, v0.4s", "mla {b1:v}.4s, {d1:v}.4s, v0.4s",
+            "mla {b2:v}.4s, {d2:v}.4s, v0.4s", "mla {b3:v}.4s, {d3:v}.4s, v0.4s",
+            x = inout(reg) $values => _, w = inout(reg) $weights => _, n = inout(reg) $units => _,
+            a0 = out(vreg) a0, a1 = out(vreg) a1, a2 = out(vreg) a2, a3 = out(vreg) a3,
+            b0 = out(vreg) b0, b1 = out(vreg) b1, b2 = out(vreg) b2, b3 = out(vreg) b3,
+            c0 = out(vreg) _, c1 = out(vreg) _, c2 = out(vreg) _, c3 = out(vreg) _,
+            d0 = out(vreg) _, d1 = out(vreg) _, d2 = out(vreg) _, d3 = out(vreg) _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
+            out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            options(readonly, nostack)
+        );
+        [[a0, a1, a2, a3], [b0, b1, b2, b3]]
+    }};
+}
+
+/// Four vectors from `$from` to `$a` to `$d`.
+macro_rules! load {
+    ($a:literal, $b:literal, $c:literal, $d:literal, $from:literal) => {
+        concat!("ld1 {{", $a, ".16b, ", $b, ".16b, ", $c, ".16b, ", $d, ".16b}}, [{", $from, "}], #64\n")
+    };
 }
 
 /// SDOT: four tokens of four features; weights of one query and sixteen tokens.
 pub struct Dot;
 
-impl Turn for Dot {
-    const LOW_BITS: i32 = 7;
+/// Four tokens of eight features, in `$x` and `$y`: those of a lane of the weights, in `v0` to `v7`.
+macro_rules! dot_tokens {
+    ($x:literal, $y:literal, $lane:literal) => {
+        concat!(
+            dot_tokens!("a", $x, $y, "v0", "v1", $lane),
+            dot_tokens!("b", $x, $y, "v2", "v3", $lane),
+            dot_tokens!("c", $x, $y, "v4", "v5", $lane),
+            dot_tokens!("d", $x, $y, "v6", "v7", $lane),
+        )
+    };
+    ($sums:literal, $x:literal, $y:literal, $first:literal, $second:literal, $lane:literal) => {
+        concat!(
+            dot_tokens!($sums, "0", $x, $first, $lane),
+            dot_tokens!($sums, "1", $y, $first, $lane),
+            dot_tokens!($sums, "2", $x, $second, $lane),
+            dot_tokens!($sums, "3", $y, $second, $lane),
+        )
+    };
+    ($sums:literal, $at:literal, $x:literal, $weights:literal, $lane:literal) => {
+        concat!("sdot {", $sums, $at, ":v}.4s, ", $x, ".16b, ", $weights, ".4b[", $lane, "]\n")
+    };
+}
 
+/// Sixteen tokens.
+macro_rules! dot_unit {
+    () => {
+        concat!(
+            load!("v0", "v1", "v2", "v3", "w"),
+            load!("v4", "v5", "v6", "v7", "w"),
+            load!("v8", "v9", "v10", "v11", "x"),
+            dot_tokens!("v8", "v9", "0"),
+            dot_tokens!("v10", "v11", "1"),
+            load!("v8", "v9", "v10", "v11", "x"),
+            dot_tokens!("v8", "v9", "2"),
+            dot_tokens!("v10", "v11", "3"),
+        )
+    };
+}
+
+impl Turn for Dot {
     #[inline(always)]
     unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]) {
         // SAFETY: sixteen bytes of every place.
@@ -69,54 +158,85 @@ impl Turn for Dot {
     }
 
     #[inline(always)]
-    unsafe fn put_weights(weights: [[uint16x8_t; 2]; QUERIES], to: &mut [Vector; VECTORS]) {
+    unsafe fn put_weights(weights: Weights, to: &mut [Vector; VECTORS]) {
         let (low, high) = to.split_at_mut(QUERIES);
         for ((weights, low), high) in weights.into_iter().zip(low).zip(high) {
             // SAFETY: sixteen bytes of every place.
             unsafe {
                 let bytes = |[a, b]: [uint16x8_t; 2]| vuzp1q_s8(vreinterpretq_s8_u16(a), vreinterpretq_s8_u16(b));
-                vst1q_s8(low.as_mut_ptr(), bytes(weights.map(|weights| vandq_u16(weights, vdupq_n_u16(127)))));
+                let all = bytes(weights);
+                vst1q_s8(low.as_mut_ptr(), vandq_s8(all, vdupq_n_s8(127)));
                 vst1q_s8(high.as_mut_ptr(), bytes(weights.map(|weights| vshrq_n_u16::<7>(weights))));
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn sums(values: &[[Vector; VECTORS]], weights: &[[Vector; VECTORS]]) -> [Sums; 2] {
-        // SAFETY: sixteen bytes of every vector; the caller has made sure of SDOT.
+    unsafe fn sums(values: *const Vector, weights: *const Vector, tokens: usize) -> [Pair; 2] {
+        // SAFETY: vectors of so many tokens; the caller has made sure of SDOT.
         unsafe {
-            let mut sums = [[[vdupq_n_s32(0); 2]; QUERIES]; 2];
-            for (values, weights) in values.iter().zip(weights) {
-                let values = values.each_ref().map(|vector| vld1q_s8(vector.as_ptr()));
-                let weights = weights.each_ref().map(|vector| vld1q_s8(vector.as_ptr()));
-                let [a, b, c, d, e, f, g, h] = values;
-                dot_tokens::<0>(&mut sums, [a, b], &weights);
-                dot_tokens::<1>(&mut sums, [c, d], &weights);
-                dot_tokens::<2>(&mut sums, [e, f], &weights);
-                dot_tokens::<3>(&mut sums, [g, h], &weights);
-            }
-            sums
+            sums!(values, weights, tokens.div_ceil(16), ".arch_extension dotprod", dot_unit!(), "movi v0.4s, #128")
         }
     }
-}
 
-/// Adds four tokens: those of a lane of the weights.
-#[inline(always)]
-unsafe fn dot_tokens<const LANE: usize>(sums: &mut [Sums; 2], values: [int8x16_t; 2], weights: &[int8x16_t; VECTORS]) {
-    for (sums, weights) in sums.as_flattened_mut().iter_mut().zip(weights) {
-        for (sum, values) in sums.iter_mut().zip(values) {
-            // SAFETY: the caller has made sure of SDOT.
-            *sum = unsafe { sdot_lane::<LANE>(*sum, values, *weights) };
-        }
+    #[inline(always)]
+    fn scales(scales: [(i32, u8); 2]) -> [Scale; 2] {
+        scales.map(|scale| Scale::of_two([scale; 2]))
+    }
+
+    #[inline(always)]
+    unsafe fn rows(results: int8x16_t) -> [int8x8_t; 2] {
+        // SAFETY: vectors are part of this architecture.
+        unsafe { [vget_low_s8(results), vget_high_s8(results)] }
     }
 }
 
 /// USMMLA: eight tokens of two features; weights of two queries and eight tokens.
 pub struct Matrix;
 
-impl Turn for Matrix {
-    const LOW_BITS: i32 = 8;
+/// A vector of weights and four of values, in `v0` to `v3`.
+macro_rules! products {
+    ($sums:literal, $weights:literal) => {
+        concat!(
+            "usmmla {",
+            $sums,
+            "0:v}.4s, ",
+            $weights,
+            ".16b, v0.16b\n",
+            "usmmla {",
+            $sums,
+            "1:v}.4s, ",
+            $weights,
+            ".16b, v1.16b\n",
+            "usmmla {",
+            $sums,
+            "2:v}.4s, ",
+            $weights,
+            ".16b, v2.16b\n",
+            "usmmla {",
+            $sums,
+            "3:v}.4s, ",
+            $weights,
+            ".16b, v3.16b\n",
+        )
+    };
+}
 
+/// Eight tokens.
+macro_rules! matrix_unit {
+    () => {
+        concat!(
+            load!("v0", "v1", "v2", "v3", "x"),
+            load!("v4", "v5", "v6", "v7", "w"),
+            products!("a", "v4"),
+            products!("b", "v5"),
+            products!("c", "v6"),
+            products!("d", "v7"),
+        )
+    };
+}
+
+impl Turn for Matrix {
     #[inline(always)]
     unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]) {
         for (place, vector) in to.iter_mut().skip(4 * second).zip(features) {
@@ -126,7 +246,7 @@ impl Turn for Matrix {
     }
 
     #[inline(always)]
-    unsafe fn put_weights([a, b, c, d]: [[uint16x8_t; 2]; QUERIES], to: &mut [Vector; VECTORS]) {
+    unsafe fn put_weights([a, b, c, d]: Weights, to: &mut [Vector; VECTORS]) {
         for (half, places) in to.as_chunks_mut::<QUERIES>().0.iter_mut().enumerate() {
             // SAFETY: sixteen bytes of every place.
             unsafe {
@@ -140,31 +260,26 @@ impl Turn for Matrix {
     }
 
     #[inline(always)]
-    unsafe fn sums(values: &[[Vector; VECTORS]], weights: &[[Vector; VECTORS]]) -> [Sums; 2] {
-        // SAFETY: sixteen bytes of every vector; the caller has made sure of USMMLA.
+    unsafe fn sums(values: *const Vector, weights: *const Vector, tokens: usize) -> [Pair; 2] {
+        // SAFETY: vectors of so many tokens; the caller has made sure of USMMLA.
         unsafe {
-            // Low and high parts, of two queries each, by pairs of features.
-            let mut sums = [[vdupq_n_s32(0); 4]; 4];
-            let values = values.as_flattened().as_chunks::<4>().0;
-            let weights = weights.as_flattened().as_chunks::<4>().0;
-            for (values, weights) in values.iter().zip(weights) {
-                let values = values.each_ref().map(|vector| vld1q_s8(vector.as_ptr()));
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    let weights = vld1q_u8(weights.as_ptr().cast());
-                    for (sum, values) in sums.iter_mut().zip(values) {
-                        *sum = usmmla(*sum, weights, values);
-                    }
-                }
-            }
-            let queries = |sums: [int32x4_t; 4]| {
-                let [a, b, c, d] = sums.map(|sums| vreinterpretq_s64_s32(sums));
-                let first = [vuzp1q_s64(a, b), vuzp1q_s64(c, d)];
-                let second = [vuzp2q_s64(a, b), vuzp2q_s64(c, d)];
-                [first, second].map(|sums| sums.map(|sums| vreinterpretq_s32_s64(sums)))
-            };
-            let [low, low_too, high, high_too] = sums.map(queries);
-            let all = |[a, b]: [[int32x4_t; 2]; 2], [c, d]: [[int32x4_t; 2]; 2]| [a, b, c, d];
-            [all(low, low_too), all(high, high_too)]
+            sums!(values, weights, tokens.div_ceil(8), ".arch_extension i8mm", matrix_unit!(), "movi v0.4s, #1, lsl #8")
+        }
+    }
+
+    #[inline(always)]
+    fn scales(scales: [(i32, u8); 2]) -> [Scale; 2] {
+        [Scale::of_two(scales); 2]
+    }
+
+    /// Every vector of sums has two features of both queries.
+    #[inline(always)]
+    unsafe fn rows(results: int8x16_t) -> [int8x8_t; 2] {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            let results = vreinterpretq_s16_s8(results);
+            [vuzp1q_s16(results, results), vuzp2q_s16(results, results)]
+                .map(|row| vget_low_s8(vreinterpretq_s8_s16(row)))
         }
     }
 }
@@ -189,42 +304,24 @@ impl Room {
         }
     }
 
-    /// Takes the weights of four queries over so many tokens.
-    ///
-    /// # Safety
-    /// The rows hold them, with zeros behind the last up to a multiple of eight.
+    /// Takes the weights of four queries for the sixteen tokens of a block.
     #[inline(always)]
-    pub unsafe fn take<T: Turn>(&mut self, rows: Rows, tokens: usize) {
-        let places = self.weights.as_chunks_mut::<VECTORS>().0;
-        for (block, place) in places.iter_mut().enumerate().take(tokens.div_ceil(16)) {
-            let at = 16 * block;
-            // SAFETY: eight weights, and eight more if there are so many tokens.
-            unsafe {
-                let weights = core::array::from_fn(|query| {
-                    let from = rows.weights(query).wrapping_add(at);
-                    let second = if at + 8 < tokens { vld1q_u16(from.wrapping_add(8)) } else { vdupq_n_u16(0) };
-                    [vld1q_u16(from), second]
-                });
-                T::put_weights(weights, place);
-            }
+    pub fn put<T: Turn>(&mut self, block: usize, weights: Weights) {
+        if let Some(place) = self.weights.as_chunks_mut().0.get_mut(block) {
+            // SAFETY: vectors of sixteen tokens.
+            unsafe { T::put_weights(weights, place) };
         }
     }
 
-    /// Sums of a group of features of four queries.
+    /// Sums of a group of features of two queries and of the two behind.
     ///
     /// # Safety
     /// The processor has the instructions; values and weights of so many tokens were taken.
     #[inline(always)]
-    pub unsafe fn sums<T: Turn>(&self, tokens: usize, group: usize) -> Sums {
-        let blocks = tokens.div_ceil(16);
-        let values = self.values.as_chunks().0.get(blocks * group..blocks * (group + 1)).unwrap_or(&[]);
+    pub unsafe fn sums<T: Turn>(&self, tokens: usize, group: usize) -> [Pair; 2] {
+        let values = self.values.as_ptr().wrapping_add(VECTORS * tokens.div_ceil(16) * group);
         // SAFETY: the caller's promise.
-        let [low, high] = unsafe { T::sums(values, self.weights.as_chunks().0) };
-        core::array::from_fn(|query| {
-            let parts = |half: usize| (low[query & 3][half], high[query & 3][half]);
-            // SAFETY: vectors are part of this architecture.
-            [parts(0), parts(1)].map(|(low, high)| unsafe { vaddq_s32(low, vshlq_s32(high, vdupq_n_s32(T::LOW_BITS))) })
-        })
+        unsafe { T::sums(values, self.weights.as_ptr(), tokens) }
     }
 }
 

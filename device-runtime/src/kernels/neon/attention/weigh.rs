@@ -1,159 +1,175 @@
-//! From scores to weights, sixteen at a time.
+//! From scores to weights, sixteen keys of four queries at a time.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
-use super::Rows;
+use super::{Group, QUERIES, Scores};
 use crate::kernels::attention::{OCTAVE, Weight};
 
-/// Scores at a time.
-const SCORES: usize = 16;
+/// Weights of sixteen keys.
+pub type Weights = [[uint16x8_t; 2]; QUERIES];
 
-/// The low and the high bytes of [`OCTAVE`].
-static BYTES: [[u8; 256]; 2] = bytes();
+/// Every quarter of [`OCTAVE`]: low bytes, high bytes.
+static BYTES: [[[u8; 64]; 2]; 4] = bytes();
 
-const fn bytes() -> [[u8; 256]; 2] {
-    let (mut bytes, mut at) = ([[0; 256]; 2], 0);
+const fn bytes() -> [[[u8; 64]; 2]; 4] {
+    let (mut bytes, mut at) = ([[[0; 64]; 2]; 4], 0);
     while at < 256 {
-        [bytes[0][at], bytes[1][at]] = OCTAVE[at].to_le_bytes();
+        let [low, high] = OCTAVE[at].to_le_bytes();
+        (bytes[at / 64][0][at % 64], bytes[at / 64][1][at % 64]) = (low, high);
         at += 1;
     }
     bytes
 }
 
-/// Turns one query's scores into weights, with zeros behind as far as the row's half reaches or sixteen are filled; returns their sum.
+static PLACES: [u16; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// Gives the weights of every sixteen keys to `put`, zeros behind the last one; returns the sums of all weights.
 ///
 /// # Safety
-/// The row has at least `tokens` words, whose scores are written, and at least 1; what fills the last four scores repeats one of them.
-#[inline(never)]
-pub unsafe fn weigh(weight: Weight, rows: Rows, query: usize, tokens: usize) -> u32 {
-    let (scores, weights) = (rows.scores(query), rows.weights(query));
-    // SAFETY: the caller's promise; weights are written behind the scores that are read next.
-    unsafe {
-        let weigher = Weigher::new(weight, highest(scores, tokens));
-        let mut sum = vdupq_n_u32(0);
-        let mut at = 0;
-        while at + 4 * SCORES <= tokens {
-            sum = weigher.some::<4>(scores.wrapping_add(at), weights.wrapping_add(at), sum);
-            at += 4 * SCORES;
-        }
-        while at + SCORES <= tokens {
-            sum = weigher.some::<1>(scores.wrapping_add(at), weights.wrapping_add(at), sum);
-            at += SCORES;
-        }
-        vaddvq_u32(sum).wrapping_add(last(&weigher, rows, query, (at, tokens)))
-    }
-}
-
-/// The highest of so many scores and of those that fill the last four.
+/// The scores are written, and none is above its query's highest. `put` may write over the first half of the scores that were read.
 #[inline(always)]
-unsafe fn highest(scores: *const i32, count: usize) -> i32 {
-    // SAFETY: the caller grants the scores.
+pub unsafe fn weigh(
+    weight: Weight,
+    scores: Scores,
+    highest: [i32; QUERIES],
+    mut put: impl FnMut(usize, Weights),
+) -> [u32; QUERIES] {
+    let weigher = Weigher::new(weight, highest);
+    // SAFETY: the caller's promise.
     unsafe {
-        let four = |at: usize| vld1q_s32(scores.wrapping_add(at));
-        let mut highest = [vdupq_n_s32(i32::MIN); 4];
-        let mut at = 0;
-        while at + SCORES <= count {
-            highest = core::array::from_fn(|i| vmaxq_s32(highest[i & 3], four(at + 4 * i)));
-            at += SCORES;
+        let mut sums = [vdupq_n_u32(0); QUERIES];
+        let mut last = [[[0; 4]; QUERIES]; 4];
+        for block in 0..scores.tokens.div_ceil(16) {
+            let mut groups: *const Group<i32> = scores.group(4 * block);
+            let count = scores.tokens - 16 * block;
+            if count < 16 {
+                core::ptr::copy_nonoverlapping(groups, last.as_mut_ptr(), count.div_ceil(4));
+                groups = last.as_ptr();
+            }
+            let mut weights = weigher.sixteen(groups);
+            if count < 16 {
+                let is_there =
+                    [0, 8].map(|at| vcltq_u16(vld1q_u16(PLACES.as_ptr().add(at)), vdupq_n_u16(count as u16)));
+                weights = weights.map(|[a, b]| [vandq_u16(a, is_there[0]), vandq_u16(b, is_there[1])]);
+            }
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = vpadalq_u16(vpadalq_u16(*sum, weights[0]), weights[1]);
+            }
+            put(block, weights);
         }
-        while at < count {
-            highest[0] = vmaxq_s32(highest[0], four(at));
-            at += 4;
-        }
-        let [a, b, c, d] = highest;
-        vmaxvq_s32(vmaxq_s32(vmaxq_s32(a, b), vmaxq_s32(c, d)))
+        sums.map(|sum| vaddvq_u32(sum))
     }
 }
-
-/// The weights from `at` on, less than sixteen.
-#[inline(always)]
-unsafe fn last(weigher: &Weigher, rows: Rows, query: usize, (at, tokens): (usize, usize)) -> u32 {
-    let count = tokens - at;
-    if count == 0 {
-        return 0;
-    }
-    let (mut scores, mut weights) = ([0i32; SCORES], [0u16; SCORES]);
-    // SAFETY: so many scores; as many weights as the row has room for.
-    unsafe {
-        core::ptr::copy_nonoverlapping(rows.scores(query).wrapping_add(at), scores.as_mut_ptr(), count);
-        weigher.some::<1>(scores.as_ptr(), weights.as_mut_ptr(), vdupq_n_u32(0));
-        let count_of_all = vdupq_n_u16(count as u16);
-        let mut sum = 0;
-        for (weights, places) in weights.as_chunks_mut::<8>().0.iter_mut().zip(PLACES.as_chunks::<8>().0) {
-            let is_there = vcltq_u16(vld1q_u16(places.as_ptr()), count_of_all);
-            let values = vandq_u16(vld1q_u16(weights.as_ptr()), is_there);
-            vst1q_u16(weights.as_mut_ptr(), values);
-            sum += vaddlvq_u16(values);
-        }
-        let room = SCORES.min(2 * rows.len - at);
-        core::ptr::copy_nonoverlapping(weights.as_ptr(), rows.weights(query).wrapping_add(at), room);
-        sum
-    }
-}
-
-static PLACES: [u16; SCORES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// [`Weight`] in vectors.
 struct Weigher {
-    highest: int32x4_t,
-    farthest: uint32x4_t,
-    multiplier: u32,
+    highest: [int32x4_t; QUERIES],
+    /// Left shift of differences: how many bits more than 20 the multiplier has.
+    up: u32,
+    multiplier: i32,
 }
 
 impl Weigher {
     #[inline(always)]
-    fn new(weight: Weight, highest: i32) -> Self {
-        let (multiplier, farthest) = weight.parts();
+    fn new(weight: Weight, highest: [i32; QUERIES]) -> Self {
+        let multiplier = weight.multiplier();
+        let up = 12u32.saturating_sub(multiplier.leading_zeros()).min(11);
         // SAFETY: vectors are part of this architecture.
-        unsafe { Self { highest: vdupq_n_s32(highest), farthest: vdupq_n_u32(farthest), multiplier } }
+        let highest = highest.map(|highest| unsafe { vdupq_n_s32(highest) });
+        Self { highest, up, multiplier: (multiplier << (11 - up)) as i32 }
     }
 
-    /// [`Weight::of`] what `16 * N` scores are below the highest; adds the weights to `sum`.
+    /// [`Weight::of`] what the scores of four groups are below the highest.
+    ///
+    /// Octaves are a product's upper half, since difference and multiplier are shifted left by 11 bits in all, and the
+    /// multiplication doubles. They saturate to less than 2^15 where weights are 0 for long; so do shifts, to 128 bits.
     #[inline(always)]
-    unsafe fn some<const N: usize>(&self, scores: *const i32, weights: *mut u16, mut sum: uint32x4_t) -> uint32x4_t {
-        // SAFETY: the caller grants so many scores and weights.
+    unsafe fn sixteen(&self, groups: *const Group<i32>) -> Weights {
+        // SAFETY: the caller grants the groups.
         unsafe {
-            let octaves: [[uint16x8_t; 2]; N] = core::array::from_fn(|i| {
-                let [a, b, c, d] = [0, 4, 8, 12].map(|at| {
-                    let below = vsubq_s32(self.highest, vld1q_s32(scores.wrapping_add(16 * i + at)));
-                    let below = vminq_u32(vreinterpretq_u32_s32(below), self.farthest);
-                    vreinterpretq_u16_u32(vrshrq_n_u32::<20>(vmulq_n_u32(below, self.multiplier)))
-                });
-                [vuzp1q_u16(a, b), vuzp1q_u16(c, d)]
-            });
-            let parts = octaves.map(|[a, b]| vuzp1q_u8(vreinterpretq_u8_u16(a), vreinterpretq_u8_u16(b)));
-            for (i, (octaves, parts)) in octaves.into_iter().zip(look_up(parts)).enumerate() {
-                for (half, (octaves, part)) in octaves.into_iter().zip(parts).enumerate() {
-                    // The rounding shift adds half of what is shifted out.
-                    let shift = vsubq_s16(vdupq_n_s16(-3), vreinterpretq_s16_u16(vshrq_n_u16::<8>(octaves)));
-                    let values = vrshlq_u16(part, shift);
-                    vst1q_u16(weights.wrapping_add(16 * i + 8 * half), values);
-                    sum = vpadalq_u16(sum, values);
+            let octaves = |query: usize| {
+                let score = |at: usize| vld1q_s32((*groups.add(at))[query].as_ptr());
+                let mut below = [0, 1, 2, 3].map(|at| vsubq_s32(self.highest[query], score(at)));
+                if self.up != 0 {
+                    below = below.map(|below| vqshlq_s32(below, vdupq_n_s32(self.up as i32)));
                 }
-            }
-            sum
+                let [a, b, c, d] = below.map(|below| vqrdmulhq_n_s32(below, self.multiplier));
+                let low = vreinterpretq_s8_s16(vqmovn_high_s32(vqmovn_s32(a), b));
+                let high = vreinterpretq_s8_s16(vqmovn_high_s32(vqmovn_s32(c), d));
+                // The rounding shift adds half of what is shifted out.
+                [vuzp1q_s8(low, high), vqsubq_s8(vdupq_n_s8(-3), vuzp2q_s8(low, high))]
+            };
+            let octaves = [octaves(0), octaves(1), octaves(2), octaves(3)];
+            let parts = look_up(octaves.map(|[part, _]| vreinterpretq_u8_s8(part)));
+            let weights = |query: usize| {
+                let ([low, high], [_, shift]) = (parts[query], octaves[query]);
+                [
+                    vrshlq_u16(vreinterpretq_u16_u8(vzip1q_u8(low, high)), vmovl_s8(vget_low_s8(shift))),
+                    vrshlq_u16(vreinterpretq_u16_u8(vzip2q_u8(low, high)), vmovl_high_s8(shift)),
+                ]
+            };
+            [weights(0), weights(1), weights(2), weights(3)]
         }
     }
 }
 
-/// Entries of [`OCTAVE`].
+/// Low and high bytes of entries of [`OCTAVE`], 64 of the 256 at a time. What is outside a quarter leaves what was found before.
 #[inline(always)]
-unsafe fn look_up<const N: usize>(mut at: [uint8x16_t; N]) -> [[uint16x8_t; 2]; N] {
-    // SAFETY: 64 of the 256 bytes at a time.
-    unsafe {
-        let mut found = [[vdupq_n_u8(0); 2]; N];
-        let mut quarter = |quarter: usize| {
-            let [low, high] = BYTES.each_ref().map(|bytes| vld1q_u8_x4(bytes.as_ptr().wrapping_add(64 * quarter)));
-            for (found, at) in found.iter_mut().zip(&mut at) {
-                // What is outside this quarter leaves what was found there.
-                *found = [vqtbx4q_u8(found[0], low, *at), vqtbx4q_u8(found[1], high, *at)];
-                *at = vsubq_u8(*at, vdupq_n_u8(64));
-            }
+fn look_up([a, b, c, d]: [uint8x16_t; QUERIES]) -> [[uint8x16_t; 2]; QUERIES] {
+    let [[a0, a1], [b0, b1], [c0, c1], [d0, d1]]: [[uint8x16_t; 2]; QUERIES];
+    macro_rules! quarter {
+        ($look_up:literal) => {
+            concat!(
+                "ld1 {{v16.16b, v17.16b, v18.16b, v19.16b}}, [{bytes}], #64\n",
+                "ld1 {{v20.16b, v21.16b, v22.16b, v23.16b}}, [{bytes}], #64\n",
+                entries!($look_up, "a"),
+                entries!($look_up, "b"),
+                entries!($look_up, "c"),
+                entries!($look_up, "d"),
+            )
         };
-        quarter(0);
-        quarter(1);
-        quarter(2);
-        quarter(3);
-        found.map(|[low, high]| [vzip1q_u8(low, high), vzip2q_u8(low, high)].map(|bytes| vreinterpretq_u16_u8(bytes)))
     }
+    macro_rules! entries {
+        ($look_up:literal, $at:literal) => {
+            concat!(
+                $look_up,
+                " {",
+                $at,
+                "0:v}.16b, {{v16.16b, v17.16b, v18.16b, v19.16b}}, {",
+                $at,
+                ":v}.16b\n",
+                $look_up,
+                " {",
+                $at,
+                "1:v}.16b, {{v20.16b, v21.16b, v22.16b, v23.16b}}, {",
+                $at,
+                ":v}.16b\n",
+            )
+        };
+    }
+    macro_rules! next {
+        () => {
+            concat!(
+                "sub {a:v}.16b, {a:v}.16b, {quarter:v}.16b\n",
+                "sub {b:v}.16b, {b:v}.16b, {quarter:v}.16b\n",
+                "sub {c:v}.16b, {c:v}.16b, {quarter:v}.16b\n",
+                "sub {d:v}.16b, {d:v}.16b, {quarter:v}.16b\n",
+            )
+        };
+    }
+    // SAFETY: reads the table; vectors are part of this architecture.
+    unsafe {
+        asm!(
+            quarter!("tbl"), next!(), quarter!("tbx"), next!(), quarter!("tbx"), next!(), quarter!("tbx"),
+            bytes = inout(reg) BYTES.as_ptr() => _, quarter = in(vreg) vdupq_n_u8(64),
+            a = inout(vreg) a => _, b = inout(vreg) b => _, c = inout(vreg) c => _, d = inout(vreg) d => _,
+            a0 = out(vreg) a0, a1 = out(vreg) a1, b0 = out(vreg) b0, b1 = out(vreg) b1,
+            c0 = out(vreg) c0, c1 = out(vreg) c1, d0 = out(vreg) d0, d1 = out(vreg) d1,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [[a0, a1], [b0, b1], [c0, c1], [d0, d1]]
 }

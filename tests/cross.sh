@@ -30,18 +30,10 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 count=${STITCHKIT_CROSS_COUNT:-200}
-target_dir=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
-export CARGO_TARGET_DIR=$target_dir
 tract=${STITCHKIT_CROSS_TRACT:-1}
 static=${STITCHKIT_CROSS_STATIC:-1}
 limit_bytes=${STITCHKIT_CROSS_LIMIT:-921600}
 tract_limit_bytes=${STITCHKIT_CROSS_TRACT_LIMIT:-5300000}
-work=${STITCHKIT_CROSS_DIR:-$target_dir/cross}
-sysroot_aarch64=${STITCHKIT_SYSROOT_AARCH64:-/usr/aarch64-linux-gnu}
-sysroot_armv7=${STITCHKIT_SYSROOT_ARMV7:-/usr/arm-linux-gnueabihf}
-# 32-bit Arm processors with vectors and without.
-with_neon=cortex-a7
-without_neon=cortex-a7,neon=off
 passed=0
 failed=0
 
@@ -49,6 +41,9 @@ give_up() {
     echo "cross: $1" >&2
     exit 2
 }
+
+# shellcheck source=tests/linux-arm.sh
+. "$root/tests/linux-arm.sh"
 
 inputs=
 instructions=0
@@ -62,27 +57,6 @@ if [ "${1:-}" = --inputs ]; then
     shift 2
 fi
 [ $# -ge 1 ] || give_up "no bundle given; usage: tests/cross.sh [--inputs FILE] BUNDLE..."
-
-# The program for a target and backend. Target `host` is this machine.
-program() {
-    echo "$work/bin/stitchkit-device-$1-$2"
-}
-
-# Builds the program for a target and backend and keeps a copy: both backends build to the same path. Backend `static` is the
-# step loop without shared libraries.
-build() {
-    local target=$1 backend=$2 options=() flags=() links=()
-    [ "$backend" != tract ] || options+=(--features tract)
-    # musl is static by itself; glibc when asked. Rust has musl for armv7 too, but not every mirror does.
-    case "$backend $target" in "static "*-gnu*) flags=(RUSTFLAGS="-C target-feature=+crt-static") ;; esac
-    echo "building stitchkit-device: $target $backend" >&2
-    # Device programs abort on panic and never unwind, so they need no index of unwind information.
-    [ "$backend" = static ] || links=(-C link-arg=-Wl,--no-eh-frame-hdr)
-    (cd "$root" && env "${flags[@]}" cargo rustc --quiet --profile device -p stitchkit-device --bin stitchkit-device \
-        --target "$target" "${options[@]}" -- "${links[@]}") ||
-        give_up "the build failed"
-    cp "$target_dir/$target/device/stitchkit-device" "$(program "$target" "$backend")"
-}
 
 # The size of a program, and whether it keeps its limit.
 check_size() {
@@ -171,26 +145,18 @@ check_vectors() {
     fi
 }
 
-# Instructions that so many inferences of a plan take on 32-bit Arm with a kernel variant.
-instructions_of() {
-    local bundle=$1 plan=$2 isa=$3 inferences=$4
-    qemu-arm -cpu $with_neon -L "$sysroot_armv7" -plugin "file=$work/count.so" \
-        "$(program armv7-unknown-linux-gnueabihf kernels)" "$bundle" --plan "$plan" --isa "$isa" --input "$work/out/inputs" \
-        --repeat "$inferences" 2>&1 >/dev/null | awk '/^instructions/ { print $2 }'
-}
-
 # A line per plan with the instructions of each kernel variant on 32-bit Arm.
 count_instructions() {
-    local bundle=$1 count=1 plan isa few many counts
+    local bundle=$1 count=1 plan isa one counts
     : >"$work/out/inputs"
     prepare_inputs "$bundle" "$work/out/inputs"
     for plan in $(run host kernels "$bundle" --list --json | grep -o '"plan":[0-9]*' | cut -d: -f2); do
         counts=
         for isa in reference arm-dsp arm-neon; do
-            few=$(instructions_of "$bundle" "$plan" $isa 1)
-            many=$(instructions_of "$bundle" "$plan" $isa 6)
-            [ -n "$few" ] && [ -n "$many" ] || give_up "plan $plan of $bundle does not run with $isa"
-            counts+=" $isa $(((many - few) / 5))"
+            one=$(instructions_per_inference 1 6 qemu-arm -cpu $with_neon -L "$sysroot_armv7" \
+                "$(program armv7-unknown-linux-gnueabihf kernels)" "$bundle" --plan "$plan" --isa "$isa" \
+                --input "$work/out/inputs") || give_up "plan $plan of $bundle does not run with $isa"
+            counts+=" $isa $one"
         done
         echo "instructions armv7 $with_neon plan $plan of $(basename "$bundle"):" \
             "$(awk '{ printf "%s %d (%.2f), %s %d (%.2f), %s %d", $1, $2, $2 / $6, $3, $4, $4 / $6, $5, $6 }' <<<"$counts")"
@@ -262,17 +228,13 @@ if [ "$tract" = 1 ]; then
     fi
 fi
 
-for tool in qemu-aarch64 qemu-arm; do
-    command -v "$tool" >/dev/null || give_up "$tool is missing; Debian has it in qemu-user"
-done
-mkdir -p "$work/bin" "$work/out"
 if [ "$instructions" = 1 ]; then
     if [ "${STITCHKIT_CROSS_BUILD:-1}" = 1 ]; then
         tract=0
         build_host
         build armv7-unknown-linux-gnueabihf kernels
     fi
-    cc -shared -fPIC -O2 -o "$work/count.so" "$root/tests/count-instructions.c" || give_up "the counter does not compile"
+    build_counter
     for bundle in "$@"; do
         [ -r "$bundle" ] || give_up "cannot read $bundle"
         count_instructions "$bundle"

@@ -67,6 +67,9 @@ tests/cross.sh "${bundles[@]}"
 "$target_dir/release/board-files" bundle random "$target_dir/bundles/random.stk"
 STITCHKIT_CROSS_BUILD=0 STITCHKIT_CROSS_COUNT=4 STITCHKIT_CROSS_TESTS=0 tests/cross.sh "$target_dir/bundles/random.stk"
 
+step "instructions of every level of the Linux kernels against the baseline"
+STITCHKIT_CROSS_BUILD=0 tests/arm-instructions.sh --check tests/arm-baseline.txt
+
 step "a board file from a Linux board"
 "$stitchkit" profile --device-binary "$target_dir/cross/bin/stitchkit-device-aarch64-unknown-linux-gnu-kernels" \
     --runner "qemu-aarch64 -L /usr/aarch64-linux-gnu" --out "$target_dir/bundles/linux.toml"

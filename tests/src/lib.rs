@@ -6,6 +6,7 @@ pub mod builder;
 pub mod every_op;
 pub mod image;
 pub mod logits;
+pub mod networks;
 mod place;
 pub mod random_graph;
 pub mod resnet8;

@@ -1,4 +1,4 @@
-//! Writes the files that `boards.sh` gives to a board or compares it with.
+//! Writes the files that `boards.sh` gives to a board or compares it with, and the bundle of `arm-instructions.sh`.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,9 +7,9 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use stitchkit_runtime::kernels::Isa;
 use stitchkit_tests::builder::infer;
 use stitchkit_tests::streaming::stream_all_plans;
-use stitchkit_tests::{every_op, logits, random_graph, resnet8};
+use stitchkit_tests::{every_op, logits, networks, random_graph, resnet8};
 
-const USAGE: &str = "usage: board-files bundle resnet8|every-op|random OUT
+const USAGE: &str = "usage: board-files bundle resnet8|every-op|random|networks OUT
        board-files inputs BUNDLE COUNT OUT
        board-files logits BUNDLE INPUTS OUT-PREFIX
        board-files table BUNDLE
@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match args[..] {
         ["bundle", "resnet8", out] => std::fs::write(out, resnet8::bundle()?)?,
         ["bundle", "every-op", out] => std::fs::write(out, every_op::bundle()?)?,
+        ["bundle", "networks", out] => std::fs::write(out, networks::bundle()?)?,
         ["bundle", "random", out] => std::fs::write(out, random_graph::batch(RANDOM_SEED, RANDOM_GRAPHS)?)?,
         ["inputs", bundle, count, out] => {
             let bytes = AlignedBytes::copy_of(&std::fs::read(bundle)?);

@@ -25,7 +25,7 @@ pub use layer_norm::{normalise, square_root, sums};
 pub use lut::{lut, lut_in_place};
 #[cfg(any(test, feature = "std"))]
 pub use packed::{conv2d_packed, depthwise_packed, draw};
-pub use pool::sum_row;
+pub use pool::{raise, sum_row};
 
 use super::params::Add;
 use super::reference;

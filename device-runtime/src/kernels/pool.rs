@@ -11,18 +11,32 @@ use super::windows::{Span, Windows};
 ///
 /// # Errors
 /// A [`ShapeError`] that names the argument whose length does not match `p`.
-pub fn max_pool_s8(_isa: Isa, p: &Pool2d, input: &[i8], output: &mut [i8]) -> Result<(), ShapeError> {
+pub fn max_pool_s8(isa: Isa, p: &Pool2d, input: &[i8], output: &mut [i8]) -> Result<(), ShapeError> {
     check::pool(p, input, output)?;
+    match isa {
+        #[cfg(neon)]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => largest(p, input, output, super::neon::raise),
+        _ => largest(p, input, output, raise),
+    }
+    Ok(())
+}
+
+/// `raise` is [`raise`].
+#[inline(always)]
+fn largest(p: &Pool2d, input: &[i8], output: &mut [i8], raise: impl Fn(&mut [i8], &[i8])) {
     let channels = usize::from(p.output.c).max(1);
     for (window, pixel) in Windows::new(&p.window, p.input, p.output).zip(output.chunks_exact_mut(channels)) {
         pixel.fill(i8::MIN);
-        for_each_tap(p, window, input, |taps| {
-            for (y, &x) in pixel.iter_mut().zip(taps) {
-                *y = x.max(*y);
-            }
-        });
+        for_each_tap(p, window, input, |taps| raise(pixel, taps));
     }
-    Ok(())
+}
+
+/// Raises values to those of `taps`, which are as many or none.
+#[inline(always)]
+pub(super) fn raise(values: &mut [i8], taps: &[i8]) {
+    for (y, &x) in values.iter_mut().zip(taps) {
+        *y = x.max(*y);
+    }
 }
 
 /// Mean over each window, per channel: `requantize(sum(x - input_zero_point), multiplier, shift, landing)`.
@@ -178,6 +192,21 @@ mod tests {
         let mut output = [0; 4];
         assert_eq!(max_pool_s8(Isa::best(), &p, &input, &mut output), Ok(()));
         assert_eq!(output, [4, -1, 9, 9]);
+    }
+
+    #[test]
+    fn every_channel_has_a_maximum_of_its_own() {
+        for channels in 1..40u16 {
+            let p = pool(SQUARE, Shape::new(2, 2, channels), Shape::new(1, 1, channels));
+            let input: Vec<i8> = (0..4 * usize::from(channels)).map(|i| (i * 37 % 251) as u8 as i8).collect();
+            let largest = |channel| input.iter().skip(channel).step_by(channels.into()).max().copied();
+            let mut output = vec![0; channels.into()];
+            for &isa in Isa::available() {
+                assert_eq!(max_pool_s8(isa, &p, &input, &mut output), Ok(()));
+                let want: Vec<i8> = (0..channels.into()).filter_map(largest).collect();
+                assert_eq!(output, want, "{channels} channels, {}", isa.name());
+            }
+        }
     }
 
     #[test]

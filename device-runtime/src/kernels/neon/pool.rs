@@ -1,6 +1,8 @@
-//! Sums for means.
+//! Sums for means, and maxima.
 
 use core::arch::aarch64::*;
+
+use crate::kernels::pool;
 
 /// Adds sixteen channels of `count` positions, `step` bytes apart from the start of `taps` on, to `sums`; at most 255 positions.
 /// Returns false, with `sums` as they were, if there are none or `taps` does not hold sixteen channels of each.
@@ -26,4 +28,19 @@ pub fn sum_row(sums: &mut [i32; 16], mut taps: &[i8], step: usize, count: usize)
         }
     }
     true
+}
+
+/// Raises values to those of `taps`, which are as many or none.
+#[inline(always)]
+pub fn raise(values: &mut [i8], taps: &[i8]) {
+    let (blocks, rest) = values.as_chunks_mut::<16>();
+    let (sixteens, last_taps) = taps.as_chunks::<16>();
+    for (block, sixteen) in blocks.iter_mut().zip(sixteens) {
+        // SAFETY: reads and writes the sixteen bytes of each array.
+        unsafe {
+            let raised = vmaxq_s8(vld1q_s8(block.as_ptr()), vld1q_s8(sixteen.as_ptr()));
+            vst1q_s8(block.as_mut_ptr(), raised);
+        }
+    }
+    pool::raise(rest, last_taps);
 }

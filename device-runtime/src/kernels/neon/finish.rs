@@ -43,14 +43,47 @@ impl Tables {
     }
 }
 
+/// From scaled sums to int8: zero point, then clamp.
+pub struct Bytes {
+    zero_point: int16x8_t,
+    lo: int8x16_t,
+    hi: int8x16_t,
+}
+
+impl Bytes {
+    /// Those of `landing`.
+    #[inline(always)]
+    pub fn new(Landing { zero_point, lo, hi }: Landing) -> Self {
+        // SAFETY: vectors are part of this architecture.
+        unsafe { Self { zero_point: vdupq_n_s16(zero_point.into()), lo: vdupq_n_s8(lo), hi: vdupq_n_s8(hi) } }
+    }
+
+    /// Sixteen values. Saturation to 16 bits before the zero point is added changes nothing that the clamp would not.
+    #[inline(always)]
+    pub fn of(&self, scaled: [int32x4_t; 4]) -> int8x16_t {
+        let values = self.saturated(scaled);
+        // SAFETY: vectors are part of this architecture.
+        unsafe { vminq_s8(vmaxq_s8(values, self.lo), self.hi) }
+    }
+
+    /// As [`of`](Self::of), clamped to int8 alone.
+    #[inline(always)]
+    fn saturated(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
+            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
+            vqmovn_high_s16(vqmovn_s16(low), high)
+        }
+    }
+}
+
 /// Requantization, clamp and residual addition of one operator.
 pub struct Finish<'a> {
     q: Requant<'a>,
     /// Bits by which accumulators are shifted left; see [`pre_shift`](crate::kernels::scales::pre_shift).
     bits: i32,
-    zero_point: int16x8_t,
-    lo: int8x16_t,
-    hi: int8x16_t,
+    bytes: Bytes,
     /// The fused addition.
     pub residual: Option<Addition>,
 }
@@ -58,18 +91,7 @@ pub struct Finish<'a> {
 impl<'a> Finish<'a> {
     /// `bits` as [`pre_shift`](crate::kernels::scales::pre_shift) says.
     pub fn new(q: &Requant<'a>, residual: Option<&Add>, bits: u32) -> Self {
-        let Landing { zero_point, lo, hi } = q.landing;
-        // SAFETY: vectors are part of this architecture.
-        unsafe {
-            Self {
-                q: *q,
-                bits: bits as i32,
-                zero_point: vdupq_n_s16(zero_point.into()),
-                lo: vdupq_n_s8(lo),
-                hi: vdupq_n_s8(hi),
-                residual: residual.map(Addition::new),
-            }
-        }
+        Self { q: *q, bits: bits as i32, bytes: Bytes::new(q.landing), residual: residual.map(Addition::new) }
     }
 
     /// Tables of four channels from `o` on.
@@ -126,35 +148,21 @@ impl<'a> Finish<'a> {
     /// Sixteen sums, bias included, to int8; every four with tables of their own.
     ///
     /// The doubling multiplication keeps the product without its lowest 31 bits, and the shift rounds what is left half up.
-    /// That rounds the whole product half up, because shifts plus `bits` are above 31. Saturation to 16 bits before the zero
-    /// point is added changes nothing that the clamp would not.
+    /// That rounds the whole product half up, because shifts plus `bits` are above 31.
     #[inline(always)]
     fn values(&self, mut sums: [int32x4_t; 4], tables: [Tables; 4]) -> int8x16_t {
         if self.bits != 0 {
             // SAFETY: vectors are part of this architecture.
             sums = sums.map(|sum| unsafe { vshlq_s32(sum, vdupq_n_s32(self.bits)) });
         }
-        let values = self.narrow(scale(sums, &tables));
-        // SAFETY: vectors are part of this architecture.
-        unsafe { vminq_s8(vmaxq_s8(values, self.lo), self.hi) }
+        self.bytes.of(scale(sums, &tables))
     }
 
     /// As [`values`](Self::values); with `PLAIN`, [`is_plain`](Self::is_plain) holds.
     #[cfg(any(test, feature = "std"))]
     #[inline(always)]
     pub fn values_of<const PLAIN: bool>(&self, sums: [int32x4_t; 4], tables: &[Tables; 4]) -> int8x16_t {
-        if PLAIN { self.narrow(scale(sums, tables)) } else { self.values(sums, *tables) }
-    }
-
-    /// Scaled sums to int8.
-    #[inline(always)]
-    fn narrow(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
-        // SAFETY: vectors are part of this architecture.
-        unsafe {
-            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
-            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
-            vqmovn_high_s16(vqmovn_s16(low), high)
-        }
+        if PLAIN { self.bytes.saturated(scale(sums, tables)) } else { self.values(sums, *tables) }
     }
 
     /// Sums, bias excluded, of four channels at four places; stores the first `windows` and of each the first `count`.

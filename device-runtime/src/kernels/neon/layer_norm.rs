@@ -2,6 +2,7 @@
 
 use core::arch::aarch64::*;
 
+use super::finish::Bytes;
 use crate::kernels::layer_norm::{LayerNorm, Spread};
 
 /// Least right shift whose lower half is dropped with the lower half of a sum.
@@ -58,9 +59,7 @@ struct Vectors {
     /// Left shifts: negative.
     down: int32x4_t,
     last: int32x4_t,
-    zero_point: int16x8_t,
-    lo: int8x16_t,
-    hi: int8x16_t,
+    bytes: Bytes,
 }
 
 impl Vectors {
@@ -75,9 +74,7 @@ impl Vectors {
                 reciprocal: vdupq_n_s32(reciprocal),
                 down: vdupq_n_s32(up.min(0)),
                 last: vdupq_n_s32(32 - i32::from(norm.shift & 63)),
-                zero_point: vdupq_n_s16(norm.landing.zero_point.into()),
-                lo: vdupq_n_s8(norm.landing.lo),
-                hi: vdupq_n_s8(norm.landing.hi),
+                bytes: Bytes::new(norm.landing),
             }
         }
     }
@@ -106,11 +103,7 @@ impl Vectors {
             let b = self.four::<DOWN>(vmovl_high_s16(low), gain.1, offset.1);
             let c = self.four::<DOWN>(vmovl_s16(vget_low_s16(high)), gain.2, offset.2);
             let d = self.four::<DOWN>(vmovl_high_s16(high), gain.3, offset.3);
-            // Saturation to 16 bits before the zero point is added changes nothing that the clamp would not.
-            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
-            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
-            let y = vqmovn_high_s16(vqmovn_s16(low), high);
-            vst1q_s8(place.as_mut_ptr(), vminq_s8(vmaxq_s8(y, self.lo), self.hi));
+            vst1q_s8(place.as_mut_ptr(), self.bytes.of([a, b, c, d]));
         }
     }
 

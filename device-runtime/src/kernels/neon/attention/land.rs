@@ -3,6 +3,7 @@
 use core::arch::aarch64::*;
 
 use crate::kernels::attention::Attention;
+use crate::kernels::neon::finish::Bytes;
 
 /// Least right shift that rounds once after a doubling multiplication, which drops 31 bits.
 const LEAST_SHIFT: i32 = 32;
@@ -39,29 +40,19 @@ impl Scale {
 
 /// What all results of a layer have in common.
 pub struct Landing {
-    zero_point: int16x8_t,
-    lo: int8x16_t,
-    hi: int8x16_t,
+    bytes: Bytes,
     has_small_shifts: bool,
 }
 
 impl Landing {
     pub fn new(p: &Attention) -> Self {
-        // SAFETY: vectors are part of this architecture.
-        unsafe {
-            Self {
-                zero_point: vdupq_n_s16(p.landing.zero_point.into()),
-                lo: vdupq_n_s8(p.landing.lo),
-                hi: vdupq_n_s8(p.landing.hi),
-                has_small_shifts: i32::from(p.shift + LEAST_ADDED) < LEAST_SHIFT,
-            }
-        }
+        let has_small_shifts = i32::from(p.shift + LEAST_ADDED) < LEAST_SHIFT;
+        Self { bytes: Bytes::new(p.landing), has_small_shifts }
     }
 
     /// [`requantize`](crate::kernels::requantize) of sixteen sums, every eight with a scale.
     ///
-    /// Multipliers are 0 or above 2^29, so that a sum that the left shift saturates is beyond the clamp. Saturation to 16 bits
-    /// before the zero point is added changes nothing that the clamp would not.
+    /// Multipliers are 0 or above 2^29, so that a sum that the left shift saturates is beyond the clamp.
     #[inline(always)]
     pub fn bytes(&self, mut sums: [int32x4_t; 4], scales: [Scale; 2]) -> int8x16_t {
         let [first, second] = scales;
@@ -71,11 +62,8 @@ impl Landing {
             if self.has_small_shifts {
                 sums = core::array::from_fn(|i| vqshlq_s32(sums[i], scales[i].up));
             }
-            let [a, b, c, d] =
-                core::array::from_fn(|i| vrshlq_s32(vqdmulhq_s32(sums[i], scales[i].multiplier), scales[i].down));
-            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
-            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
-            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
+            self.bytes
+                .of(core::array::from_fn(|i| vrshlq_s32(vqdmulhq_s32(sums[i], scales[i].multiplier), scales[i].down)))
         }
     }
 }

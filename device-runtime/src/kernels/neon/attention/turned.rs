@@ -42,8 +42,8 @@ pub type Pair = [int32x4_t; 4];
 ///
 /// The functions are unsafe: the processor has the instructions, and vectors are those of sixteen tokens.
 pub trait Turn {
-    /// Stores the first or the second eight tokens of eight features; every vector has those of two features.
-    unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]);
+    /// Eight tokens of eight features as they lie; every vector given has those of two features.
+    fn values(features: [int8x16_t; 4]) -> [int8x16_t; 4];
     /// Stores the weights of four queries.
     unsafe fn put_weights(weights: Weights, to: &mut [Vector; VECTORS]);
     /// Sums of values times weights, of all tokens; of the last sixteen vectors may hold eight only.
@@ -146,14 +146,12 @@ macro_rules! dot_unit {
 
 impl Turn for Dot {
     #[inline(always)]
-    unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]) {
-        // SAFETY: sixteen bytes of every place.
+    fn values(features: [int8x16_t; 4]) -> [int8x16_t; 4] {
+        // SAFETY: vectors are part of this architecture.
         unsafe {
             let [a, b, c, d] = features.map(|features| vreinterpretq_s32_s8(features));
-            let vectors = [vuzp1q_s32(a, b), vuzp1q_s32(c, d), vuzp2q_s32(a, b), vuzp2q_s32(c, d)];
-            for (place, vector) in to.iter_mut().skip(4 * second).zip(vectors) {
-                vst1q_s8(place.as_mut_ptr(), vreinterpretq_s8_s32(vector));
-            }
+            [vuzp1q_s32(a, b), vuzp1q_s32(c, d), vuzp2q_s32(a, b), vuzp2q_s32(c, d)]
+                .map(|values| vreinterpretq_s8_s32(values))
         }
     }
 
@@ -238,11 +236,8 @@ macro_rules! matrix_unit {
 
 impl Turn for Matrix {
     #[inline(always)]
-    unsafe fn put_values(features: [int8x16_t; 4], second: usize, to: &mut [Vector; VECTORS]) {
-        for (place, vector) in to.iter_mut().skip(4 * second).zip(features) {
-            // SAFETY: sixteen bytes of every place.
-            unsafe { vst1q_s8(place.as_mut_ptr(), vector) };
-        }
+    fn values(features: [int8x16_t; 4]) -> [int8x16_t; 4] {
+        features
     }
 
     #[inline(always)]
@@ -292,12 +287,14 @@ impl Room {
         let places = self.values.as_chunks_mut::<VECTORS>().0;
         for (group, places) in places.chunks_exact_mut(blocks).take(features / GROUP).enumerate() {
             for (block, place) in places.iter_mut().enumerate() {
-                for second in 0..2 {
-                    let first = 16 * block + 8 * second;
-                    // SAFETY: eight features of every token.
+                for (half, places) in place.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    let first = 16 * block + 8 * half;
+                    // SAFETY: eight features of every token, sixteen bytes of every place.
                     unsafe {
                         let rows = core::array::from_fn(|i| vld1_s8(lane.token(first + i).wrapping_add(GROUP * group)));
-                        T::put_values(transposed(rows), second, place);
+                        for (place, vector) in places.iter_mut().zip(T::values(transposed(rows))) {
+                            vst1q_s8(place.as_mut_ptr(), vector);
+                        }
                     }
                 }
             }

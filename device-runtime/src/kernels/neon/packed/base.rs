@@ -12,7 +12,7 @@ pub struct Base;
 
 /// Four taps of eight filters, in `v2` and `v3`, for a window: two adjacent lanes of a vector.
 macro_rules! products {
-    ($low:literal, $high:literal, $v:literal, $k:literal, $l:literal) => {
+    ($group:literal, $low:literal, $high:literal, $v:literal, $k:literal, $l:literal) => {
         concat!(
             "dup v4.8h, ",
             $v,
@@ -29,51 +29,47 @@ macro_rules! products {
             "smlal v6.8h, v3.8b, v5.8b\n",
             "smlal2 v7.8h, v3.16b, v5.16b\n",
             "sadalp {",
+            $group,
             $low,
             ":v}.4s, v6.8h\n",
             "sadalp {",
+            $group,
             $high,
             ":v}.4s, v7.8h\n",
         )
     };
 }
 
-/// A unit of eight windows.
-macro_rules! eight {
-    () => {
+/// A unit of four windows, in `$v`, whose sums are two groups.
+macro_rules! quad {
+    ($first:literal, $second:literal, $v:literal) => {
         concat!(
-            "ldp q2, q3, [{w}], #32\n",
-            "ldp q0, q1, [{x}], #32\n",
-            products!("a0", "a1", "v0", "0", "1"),
-            products!("a2", "a3", "v0", "2", "3"),
-            products!("b0", "b1", "v0", "4", "5"),
-            products!("b2", "b3", "v0", "6", "7"),
-            products!("c0", "c1", "v1", "0", "1"),
-            products!("c2", "c3", "v1", "2", "3"),
-            products!("d0", "d1", "v1", "4", "5"),
-            products!("d2", "d3", "v1", "6", "7"),
+            products!($first, "0", "1", $v, "0", "1"),
+            products!($first, "2", "3", $v, "2", "3"),
+            products!($second, "0", "1", $v, "4", "5"),
+            products!($second, "2", "3", $v, "6", "7"),
         )
     };
 }
 
-/// A unit of four windows.
+/// A unit of a block of eight windows.
+macro_rules! eight {
+    () => {
+        concat!("ldp q2, q3, [{w}], #32\n", "ldp q0, q1, [{x}], #32\n", quad!("a", "b", "v0"), quad!("c", "d", "v1"),)
+    };
+}
+
+/// A unit of a block of four windows.
 macro_rules! four {
     () => {
-        concat!(
-            "ldp q2, q3, [{w}], #32\n",
-            "ldr q0, [{x}], #16\n",
-            products!("a0", "a1", "v0", "0", "1"),
-            products!("a2", "a3", "v0", "2", "3"),
-            products!("b0", "b1", "v0", "4", "5"),
-            products!("b2", "b3", "v0", "6", "7"),
-        )
+        concat!("ldp q2, q3, [{w}], #32\n", "ldr q0, [{x}], #16\n", quad!("a", "b", "v0"))
     };
 }
 
 /// A unit of one window that is in two lanes; sums are `a0` and `a1` or `a2` and `a3`.
 macro_rules! one {
     ($low:literal, $high:literal, $k:literal, $l:literal) => {
-        concat!("ldp q2, q3, [{w}], #32\n", products!($low, $high, "v0", $k, $l))
+        concat!("ldp q2, q3, [{w}], #32\n", products!("a", $low, $high, "v0", $k, $l))
     };
 }
 
@@ -114,12 +110,12 @@ impl Kernel for Base {
                 "2",
                 concat!(
                     "ldr q0, [{x}], #16\n",
-                    one!("a0", "a1", "0", "1"),
-                    one!("a2", "a3", "2", "3"),
-                    one!("a0", "a1", "4", "5"),
-                    one!("a2", "a3", "6", "7"),
+                    one!("0", "1", "0", "1"),
+                    one!("2", "3", "2", "3"),
+                    one!("0", "1", "4", "5"),
+                    one!("2", "3", "6", "7"),
                 ),
-                concat!("ldr s0, [{x}], #4\n", one!("a0", "a1", "0", "1"))
+                concat!("ldr s0, [{x}], #4\n", one!("0", "1", "0", "1"))
             )
         }
     }

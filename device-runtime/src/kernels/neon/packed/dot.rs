@@ -8,32 +8,24 @@ use super::{Kernel, Sums, Tables, Taps};
 /// SDOT by lane. Sums are those of a window's first four filters, its others, and those of the next window.
 pub struct Dot;
 
-/// Four taps of eight filters, in `$a` and `$b`, for a window: a lane of a vector.
+/// Four taps of eight filters, in `$a` and `$b`, for a window: a lane of a vector. Its sums are two of a group.
 macro_rules! dot {
-    ($low:literal, $high:literal, $x:literal, $lane:literal, $a:literal, $b:literal) => {
+    ($group:literal, $low:literal, $high:literal, $x:literal, $lane:literal, $a:literal, $b:literal) => {
         concat!(
-            "sdot {", $low, ":v}.4s, ", $a, ".16b, ", $x, ".4b[", $lane, "]\n", "sdot {", $high, ":v}.4s, ", $b,
-            ".16b, ", $x, ".4b[", $lane, "]\n",
+            "sdot {", $group, $low, ":v}.4s, ", $a, ".16b, ", $x, ".4b[", $lane, "]\n", "sdot {", $group, $high,
+            ":v}.4s, ", $b, ".16b, ", $x, ".4b[", $lane, "]\n",
         )
     };
 }
 
-/// A unit of four windows, in `$x`: the first of a block, or the next.
+/// A unit of four windows, in `$x`, whose sums are two groups.
 macro_rules! quad {
-    ("first", $x:literal, $a:literal, $b:literal) => {
+    ($first:literal, $second:literal, $x:literal, $a:literal, $b:literal) => {
         concat!(
-            dot!("a0", "a1", $x, "0", $a, $b),
-            dot!("a2", "a3", $x, "1", $a, $b),
-            dot!("b0", "b1", $x, "2", $a, $b),
-            dot!("b2", "b3", $x, "3", $a, $b),
-        )
-    };
-    ("next", $x:literal, $a:literal, $b:literal) => {
-        concat!(
-            dot!("c0", "c1", $x, "0", $a, $b),
-            dot!("c2", "c3", $x, "1", $a, $b),
-            dot!("d0", "d1", $x, "2", $a, $b),
-            dot!("d2", "d3", $x, "3", $a, $b),
+            dot!($first, "0", "1", $x, "0", $a, $b),
+            dot!($first, "2", "3", $x, "1", $a, $b),
+            dot!($second, "0", "1", $x, "2", $a, $b),
+            dot!($second, "2", "3", $x, "3", $a, $b),
         )
     };
 }
@@ -41,7 +33,7 @@ macro_rules! quad {
 /// Eight windows, whose taps are in `$x` and `$y`.
 macro_rules! eight {
     ($x:literal, $y:literal, $a:literal, $b:literal) => {
-        concat!(quad!("first", $x, $a, $b), quad!("next", $y, $a, $b))
+        concat!(quad!("a", "b", $x, $a, $b), quad!("c", "d", $y, $a, $b))
     };
 }
 
@@ -62,7 +54,7 @@ macro_rules! last_weights {
 /// A window in a lane of `v0` and two units of weights: even units and odd ones add to sums of their own.
 macro_rules! two_of_one {
     ($lane:literal, $next:literal) => {
-        concat!(weights!(), dot!("a0", "a1", "v0", $lane, "v4", "v5"), dot!("a2", "a3", "v0", $next, "v6", "v7"))
+        concat!(weights!(), dot!("a", "0", "1", "v0", $lane, "v4", "v5"), dot!("a", "2", "3", "v0", $next, "v6", "v7"))
     };
 }
 
@@ -108,13 +100,13 @@ impl Kernel for Dot {
                 concat!(
                     values!(),
                     weights!(),
-                    quad!("first", "v0", "v4", "v5"),
-                    quad!("first", "v1", "v6", "v7"),
+                    quad!("a", "b", "v0", "v4", "v5"),
+                    quad!("a", "b", "v1", "v6", "v7"),
                     weights!(),
-                    quad!("first", "v2", "v4", "v5"),
-                    quad!("first", "v3", "v6", "v7"),
+                    quad!("a", "b", "v2", "v4", "v5"),
+                    quad!("a", "b", "v3", "v6", "v7"),
                 ),
-                concat!("ldr q0, [{x}], #16\n", last_weights!(), quad!("first", "v0", "v4", "v5"))
+                concat!("ldr q0, [{x}], #16\n", last_weights!(), quad!("a", "b", "v0", "v4", "v5"))
             )
         }
     }
@@ -131,7 +123,7 @@ impl Kernel for Dot {
                 ".arch_extension dotprod",
                 "2",
                 concat!("ldr q0, [{x}], #16\n", two_of_one!("0", "1"), two_of_one!("2", "3")),
-                concat!("ldr s0, [{x}], #4\n", last_weights!(), dot!("a0", "a1", "v0", "0", "v4", "v5"))
+                concat!("ldr s0, [{x}], #4\n", last_weights!(), dot!("a", "0", "1", "v0", "0", "v4", "v5"))
             )
         }
     }

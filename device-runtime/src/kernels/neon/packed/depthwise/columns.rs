@@ -88,10 +88,8 @@ impl Columns for Dot {
     unsafe fn load(rows: [*const i8; 3]) -> Self::Column {
         // SAFETY: the caller's promise.
         unsafe {
-            let eight = |row| vcombine_s8(vld1_s8(row), vcreate_s8(0));
-            let [a, b, c] = rows.map(eight);
-            let (ab, c) = (vreinterpretq_s16_s8(vzip1q_s8(a, b)), vreinterpretq_s16_s8(vzip1q_s8(c, vdupq_n_s8(0))));
-            [vreinterpretq_s8_s16(vzip1q_s16(ab, c)), vreinterpretq_s8_s16(vzip2q_s16(ab, c))]
+            let [a, b, c] = rows.map(|row| vld1_s8(row));
+            interleaved([a, b, c, vcreate_s8(0)])
         }
     }
 
@@ -114,5 +112,16 @@ impl Columns for Dot {
                 false => call.lines::<1, true>(call.all_lines(), source, output),
             }
         }
+    }
+}
+
+/// Four rows of eight channels, channel by channel.
+#[inline(always)]
+pub fn interleaved(rows: [int8x8_t; 4]) -> [int8x16_t; 2] {
+    // SAFETY: vectors are part of this architecture.
+    unsafe {
+        let [a, b, c, d] = rows.map(|row| vcombine_s8(row, vcreate_s8(0)));
+        let (ab, cd) = (vreinterpretq_s16_s8(vzip1q_s8(a, b)), vreinterpretq_s16_s8(vzip1q_s8(c, d)));
+        [vreinterpretq_s8_s16(vzip1q_s16(ab, cd)), vreinterpretq_s8_s16(vzip2q_s16(ab, cd))]
     }
 }

@@ -3,26 +3,11 @@
 use core::arch::aarch64::*;
 
 use super::Call;
-use super::columns::{Columns, Dot, Sums};
+use super::columns::{Columns, Dot, Sums, interleaved};
 use crate::kernels::neon::finish::Tables;
 
 /// Four rows of each of eight channels.
 type Column = <Dot as Columns>::Column;
-
-/// Four rows of a column.
-///
-/// # Safety
-/// Eight bytes of each row.
-#[inline(always)]
-unsafe fn load_four(rows: [*const i8; 4]) -> Column {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let eight = |row| vcombine_s8(vld1_s8(row), vcreate_s8(0));
-        let [a, b, c, d] = rows.map(eight);
-        let (ab, cd) = (vreinterpretq_s16_s8(vzip1q_s8(a, b)), vreinterpretq_s16_s8(vzip1q_s8(c, d)));
-        [vreinterpretq_s8_s16(vzip1q_s16(ab, cd)), vreinterpretq_s8_s16(vzip2q_s16(ab, cd))]
-    }
-}
 
 /// The sums of the first three rows, those of the last three.
 ///
@@ -60,7 +45,7 @@ impl Call<'_, Dot> {
             unsafe {
                 let column = |x: *const i8| {
                     let (second, third) = (x.wrapping_add(row_step), x.wrapping_add(2 * row_step));
-                    load_four([x, second, third, third.wrapping_add(row_step)])
+                    interleaved([x, second, third, third.wrapping_add(row_step)].map(|row| vld1_s8(row)))
                 };
                 let (mut a, mut b) = (column(x), column(x.wrapping_add(step)));
                 x = x.wrapping_add(2 * step);

@@ -1,21 +1,28 @@
-//! Depthwise 3x3 convolution: four channels of the input rows under some output rows are widened to 16 bits on the stack,
-//! padding included. They are the rows under all of a small output, or under a few; where that would widen rows many times,
-//! they are those under one output row, and are kept while windows move down.
+//! Depthwise 3x3 convolution: four channels of the input rows under some output rows are widened to 16 bits on the stack, two
+//! columns together, padding included. They are the rows under all of a small output, or under a few; where that would widen
+//! rows many times, they are those under one output row, and are kept while windows move down.
+//!
+//! Windows begin with a pair of columns; every other window of stride 1 begins with the second column of one, and has weights
+//! that are moved by a column. These windows come after the others of the rows that are computed together.
+
+use core::mem::MaybeUninit;
 
 use super::finish::Finish;
-use super::group::{Group, Source};
-use super::instructions::{Halves, even_bytes};
-use super::lines::{Lines, widen_lines};
+use super::group::{Group, Source, pack_group};
+use super::instructions::even_bytes;
+use super::lines::{Lines, Pair, extent, widen_lines};
 use super::pack;
 use super::walk::{Walk, rows_of_windows};
 use crate::kernels::params::{Conv2d, Requant};
 
-/// Most input columns under the output columns that are computed together.
-const STRIP: usize = 26;
-/// Widened columns that there is room for: three rows of as many, or more rows of fewer.
+/// Most pairs of input columns under the output columns that are computed together.
+const STRIP: usize = 13;
+/// As [`STRIP`], where there must be room for four channels at the windows until something is added.
+const STRIP_WITH_VALUES: usize = STRIP - 2;
+/// Room for widened pairs: three rows of as many, or more rows of fewer.
 const ROOM: usize = 3 * STRIP;
-/// Bytes of a widened column.
-const COLUMN: usize = size_of::<Halves>();
+/// Bytes of a widened pair.
+const PAIR: usize = size_of::<Pair>();
 /// Fewest input rows that windows must move down at once for all rows under them to be widened anew.
 const FAR: usize = 3;
 
@@ -35,32 +42,44 @@ pub fn depthwise(
     weights: &[i8],
     output: &mut [i8],
 ) {
-    if input.len() != p.input.len() || output.len() != p.output.len() {
+    let Some(mut source) = Source::new(q, bits, weights, p.input.c.into()) else { return };
+    if input.len() != p.input.len() || output.len() != p.output.len() || output.is_empty() {
         return;
     }
-    let channels = usize::from(p.input.c);
-    let source = Source { q, bits, weights, channels };
-    let mut group = Group::default();
-    let mut room = Room { lines: [[0; 2]; ROOM], values: [0; 4 * STRIP] };
     let mut left = 0;
     while left < usize::from(p.output.w) {
-        let mut strip = Strip::new(p, finish, left);
-        room.lines = [[strip.lines.pad; 2]; ROOM];
-        for first in (0..channels & !3).step_by(4) {
-            if source.load(first, &mut group).is_none() {
-                return;
-            }
-            strip.run(&group, first, input, &mut room, output);
-        }
+        let mut strip = Strip::new(p, finish, left, input);
+        strip.run(&mut source, output);
         left += strip.count;
+    }
+    if !finish.adds() {
+        finish.clamp(output);
     }
 }
 
-/// Memory for what is computed together.
-struct Room {
-    lines: [Halves; ROOM],
-    /// Four channels at the windows of a row, before they are finished.
-    values: [i8; 4 * STRIP],
+/// Lines of `columns` columns, of which the first is the `first` of the padded input, and the pair of them that is written first.
+#[inline(always)]
+fn lines(p: &Conv2d, first: usize, columns: usize, input: &[i8]) -> (Lines, usize) {
+    let (width, channels) = (usize::from(p.input.w), usize::from(p.input.c));
+    // Columns that lie inside the input; the others keep the padding that is everywhere at first.
+    let before = usize::from(p.window.pad[1]);
+    let start = before.saturating_sub(first);
+    let end = (width + before).saturating_sub(first).min(columns);
+    // Where no column is, no row is either.
+    let (start, end, height) = if start < end { (start, end, p.input.h.into()) } else { (0, columns, 0) };
+    let (inside, second) = (start / 2, start % 2);
+    let column = (first + start).wrapping_sub(before + second);
+    let written = second + end - start;
+    let lines = Lines {
+        from: input.as_ptr().wrapping_add(column.wrapping_mul(channels)),
+        step: channels,
+        extent: extent(second, end - start),
+        height,
+        row_bytes: width * channels,
+        skip: (columns.div_ceil(2) - written.div_ceil(2)) * PAIR,
+        pad: pack::word([p.pad_value; 4]),
+    };
+    (lines, inside)
 }
 
 /// Output columns that are computed together.
@@ -71,102 +90,124 @@ struct Strip<'a> {
     /// First output column, and how many.
     left: usize,
     count: usize,
-    /// Input columns under them, and the first of these that is inside the input.
+    /// Output rows that are computed together.
+    rows: usize,
+    /// Bytes for values to which something is added.
+    values: usize,
+    /// Pairs of a line, and the one that is written first.
     pitch: usize,
     inside: usize,
-    /// The column of the input that this one is.
-    column: usize,
     lines: Lines,
     walk: Walk,
 }
 
 impl<'a> Strip<'a> {
     #[inline(always)]
-    fn new(p: &'a Conv2d, finish: &'a Finish<'a>, left: usize) -> Self {
+    fn new(p: &'a Conv2d, finish: &'a Finish<'a>, left: usize, input: &[i8]) -> Self {
         let channels = usize::from(p.input.c);
         let (height, width) = (usize::from(p.output.h), usize::from(p.output.w));
         let stride = if p.window.stride[0] == 2 { 2 } else { 1 };
-        let count = ((STRIP - 3) / stride + 1).min(width - left);
-        let pitch = (count - 1) * stride + 3;
-        // Columns that lie inside the input; the others keep the padding that is everywhere at first.
-        let before = usize::from(p.window.pad[1]);
-        let inside = before.saturating_sub(left * stride).min(pitch);
-        let end = (usize::from(p.input.w) + before).saturating_sub(left * stride).clamp(inside, pitch);
+        let strip = if finish.adds() { STRIP_WITH_VALUES } else { STRIP };
+        let count = ((2 * strip - 3) / stride + 1).min(width - left);
+        let columns = (count - 1) * stride + 3;
+        let pitch = columns.div_ceil(2);
+        let (lines, inside) = lines(p, left * stride, columns, input);
 
-        let fitting = (ROOM / pitch.max(3) - 3) / stride + 1;
+        let line = pitch * PAIR;
+        let row_values = if finish.adds() { 4 * count } else { 0 };
+        let fitting = (ROOM * PAIR - 3 * line - row_values) / (stride * line + row_values).max(1) + 1;
         let is_far = fitting >= height || fitting * stride >= FAR;
-        let along = count * stride * COLUMN;
-        let strip_step = stride * pitch * COLUMN;
+        // Values of several rows are added as those of one, which takes whole rows.
+        let rows = if is_far && (row_values == 0 || count == width) { fitting } else { 1 };
+        let (pixel, row_step) = if finish.adds() { (4, row_values) } else { (channels, width * channels) };
+        let [even, odd] = if stride == 1 { [count.div_ceil(2), count / 2] } else { [count, 0] };
         let walk = Walk {
+            along: [even * PAIR, odd * PAIR],
+            lines: [core::ptr::null_mut(); 3],
+            second: pixel,
             to: core::ptr::null_mut(),
-            step: channels,
-            along,
-            advance: stride * COLUMN,
-            rows: if finish.is_nothing() && is_far { fitting } else { 1 },
-            strip_skip: strip_step.wrapping_sub(along),
-            to_skip: (width - count) * channels,
-            strip_step,
+            step: (3 - stride) * pixel,
+            line_step: stride * line,
+            row_step,
         };
-        let lines = Lines {
-            step: channels,
-            columns: end - inside,
-            height: p.input.h.into(),
-            row_bytes: usize::from(p.input.w) * channels,
-            skip: (pitch - (end - inside)) * COLUMN,
-            pad: even_bytes(pack::word([p.pad_value; 4])),
-        };
-        let column = (left * stride + inside).saturating_sub(before);
-        Self { p, finish, stride, left, count, pitch, inside, column, lines, walk }
+        Self { p, finish, stride, left, count, rows, values: rows * row_values, pitch, inside, lines, walk }
     }
 
-    /// Four channels from `first` on, in every row. Input and output are as long as their shapes say.
+    /// Every group of four channels. Input and output are as long as their shapes say.
     #[inline(always)]
-    fn run(&mut self, group: &Group, first: usize, input: &[i8], room: &mut Room, output: &mut [i8]) {
+    fn run(&mut self, source: &mut Source, output: &mut [i8]) {
+        let mut group = MaybeUninit::uninit();
+        let pad = u64::from(even_bytes(self.lines.pad));
+        let mut room = [pad << 32 | pad; 2 * ROOM];
+        let room = room.as_mut_ptr().cast::<Pair>();
+        let line = room.wrapping_byte_add(self.values);
+        self.walk.lines = [line, line.wrapping_add(self.pitch), line.wrapping_add(2 * self.pitch)];
         let channels = usize::from(self.p.input.c);
-        let from = input.as_ptr().wrapping_add(self.column * channels + first);
-        let line = |line: usize| line * self.pitch;
-        let base = room.lines.as_mut_ptr();
-        let mut slots = [line(0), line(1), line(2)].map(|at| base.wrapping_add(at));
-        let at_once = self.walk.rows;
-        let row_places = usize::from(self.p.output.w) * channels;
-        let mut place = self.left * channels + first;
+        for first in (0..channels & !3).step_by(4) {
+            source.first = first;
+            // SAFETY: the source stands at four channels of the tables.
+            let group = unsafe {
+                pack_group(group.as_mut_ptr(), source);
+                group.assume_init_mut()
+            };
+            self.channels(first, source, group, room, output);
+            self.lines.from = self.lines.from.wrapping_add(4);
+        }
+    }
+
+    /// Four channels from `first` on, in every row.
+    #[inline(always)]
+    fn channels(&mut self, first: usize, source: &Source, group: &mut Group, values: *mut Pair, output: &mut [i8]) {
+        let channels = usize::from(self.p.input.c);
         let mut row = 0usize.wrapping_sub(self.p.window.pad[0].into());
-        let mut new = if at_once == 1 { 0..3 } else { 0..1 };
+        let mut place = self.left * channels + first;
         let mut left = usize::from(self.p.output.h);
-        while left > 0 {
-            let rows = at_once.min(left);
-            let count = if at_once == 1 { 1 } else { (rows - 1) * self.stride + 3 };
-            for slot in slots.get(new.clone()).unwrap_or(&[]) {
-                // SAFETY: the input has `height` rows, of which the columns inside are read, four channels of each; the room
-                // holds `count` lines from the slot on.
-                unsafe { widen_lines(&self.lines, from, row, count, slot.wrapping_add(self.inside)) };
-                row = row.wrapping_add(count);
+        // Lines that are there already.
+        let mut kept = 0;
+        loop {
+            let rows = self.rows.min(left);
+            // SAFETY: the input has `height` rows, of which the columns inside are read, four channels of each; the room holds
+            // the lines under `rows` rows, three if it is one.
+            unsafe {
+                if self.rows == 1 {
+                    (kept..3).for_each(|line| self.widen(line, row.wrapping_add(line), 1));
+                } else {
+                    self.widen(0, row, (rows - 1) * self.stride + 3);
+                }
             }
             let Some(places) = output.get_mut(place..) else { return };
-            self.walk.rows = rows;
-            (self.walk.to, self.walk.step) = match self.finish.is_nothing() {
-                true => (places.as_mut_ptr(), channels),
-                false => (room.values.as_mut_ptr(), 4),
-            };
-            // SAFETY: the lines hold the columns of `count` windows in each of `rows` rows, the output four bytes from `place`
-            // on for each; or it is one row, and the values hold four for each.
-            unsafe { rows_of_windows(group, &slots, &self.walk) };
-            if !self.finish.is_nothing() {
-                let values = room.values.as_chunks().0.get(..self.count);
-                self.finish.store_fours(values.unwrap_or(&[]), places, channels);
+            self.walk.to = if self.finish.adds() { values.cast() } else { places.as_mut_ptr() };
+            // SAFETY: the lines hold the columns of all windows in each of `rows` rows, the output or what the room holds before
+            // the lines four bytes for each.
+            unsafe { rows_of_windows(group, &self.walk, source, rows) };
+            if self.finish.adds() {
+                // SAFETY: as above.
+                let values = unsafe { core::slice::from_raw_parts(values.cast(), rows * self.count) };
+                self.finish.store_fours(values, places, channels);
             }
-            let [a, b, c] = slots;
-            (slots, new) = match (at_once, self.stride) {
-                (1, 1) => ([b, c, a], 2..3),
-                (1, _) => ([c, a, b], 1..3),
-                _ => (slots, 0..1),
-            };
-            if at_once > 1 {
-                row = row.wrapping_sub(3 - self.stride);
-            }
-            place += rows * row_places;
             left -= rows;
+            if left == 0 {
+                break;
+            }
+            place += rows * usize::from(self.p.output.w) * channels;
+            row = row.wrapping_add(rows * self.stride);
+            if self.rows == 1 {
+                let [a, b, c] = self.walk.lines;
+                self.walk.lines = if self.stride == 1 { [b, c, a] } else { [c, a, b] };
+                kept = 3 - self.stride;
+            }
         }
-        self.walk.rows = at_once;
+    }
+
+    /// Makes `count` lines of the rows from `row` on, the first of them one of three.
+    ///
+    /// # Safety
+    /// See [`widen_lines`].
+    #[inline(always)]
+    unsafe fn widen(&self, line: usize, row: usize, count: usize) {
+        if let Some(line) = self.walk.lines.get(line) {
+            // SAFETY: the caller's.
+            unsafe { widen_lines(&self.lines, line.wrapping_add(self.inside), row, count) };
+        }
     }
 }

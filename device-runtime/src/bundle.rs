@@ -60,7 +60,15 @@ pub enum Check {
 impl Check {
     /// True if the section with this tag is to be summed.
     fn sums(self, tag: [u8; 4]) -> bool {
-        let records = [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans, SectionId::Fast];
+        let records = [
+            SectionId::Meta,
+            SectionId::Blocks,
+            SectionId::Steps,
+            SectionId::Plans,
+            SectionId::Fast,
+            #[cfg(feature = "woven")]
+            SectionId::Woven,
+        ];
         self == Self::Full || records.iter().any(|id| id.tag() == tag)
     }
 }
@@ -79,6 +87,9 @@ pub struct Bundle<'a> {
     plans: RecordList<'a>,
     /// Section `FAST`: four bytes per plan. Without feature `two-memories` nobody asks for it.
     fast: Option<&'a [u8]>,
+    /// Section `WOVN`: a bit per step.
+    #[cfg(feature = "woven")]
+    woven: &'a [u8],
     extents: ConstantExtents,
     constants: Option<Constants<'a>>,
     input_lut: &'a [i8],
@@ -100,6 +111,8 @@ impl<'a> Bundle<'a> {
         steps: RecordList::EMPTY,
         plans: RecordList::EMPTY,
         fast: None,
+        #[cfg(feature = "woven")]
+        woven: &[],
         extents: ConstantExtents { weights: 0, tables: 0, shifts: 0 },
         constants: None,
         input_lut: &[],
@@ -197,6 +210,10 @@ impl<'a> Bundle<'a> {
         if cfg!(feature = "two-memories") {
             self.fast = find(SectionId::Fast);
         }
+        #[cfg(feature = "woven")]
+        {
+            self.woven = find(SectionId::Woven).unwrap_or(&[]);
+        }
         self.input_lut = bytemuck::cast_slice(find(SectionId::InputLut).unwrap_or(&[]));
         Ok(())
     }
@@ -279,6 +296,17 @@ impl<'a> Bundle<'a> {
     #[inline(never)]
     fn read_step(&self, index: Option<u16>, step: &mut Step) -> bool {
         index.and_then(|index| self.steps.bytes(index)).is_some_and(|record| decode_into(record, step))
+    }
+
+    /// True if the filters of step `index`, a fully connected layer, are stored [woven in pairs](crate::kernels::woven_s8).
+    #[must_use]
+    pub const fn is_woven(&self, index: u16) -> bool {
+        #[cfg(feature = "woven")]
+        if let Some((_, [bits, ..])) = self.woven.split_at_checked(index as usize / 8) {
+            return *bits >> (index % 8) & 1 != 0;
+        }
+        let _ = index;
+        false
     }
 
     /// Number of the operator of step `index` in the format, built in or not; `None` past the end.

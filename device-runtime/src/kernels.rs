@@ -44,6 +44,8 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 mod windows;
+#[cfg(feature = "woven")]
+mod woven;
 
 pub use attention::{Attention, attention_queries_s8, attention_s8};
 pub use conv::{conv2d_s8, depthwise_s8};
@@ -59,3 +61,7 @@ pub use pool::{avg_pool_s8, max_pool_s8};
 pub use requantize::requantize;
 pub use softmax::softmax_s8;
 pub use transpose::transpose_s8;
+#[cfg(feature = "woven")]
+pub use woven::woven_s8;
+#[cfg(any(test, feature = "std"))]
+pub use woven::{unwoven, woven};

@@ -128,10 +128,8 @@ impl TractFamily {
     pub fn with_isa(bytes: SharedBytes, isa: Isa) -> Result<Self, TractError> {
         let view: &[u8] = (*bytes).as_ref();
         let bundle = Bundle::parse(view)?;
-        let prepare = |index| {
-            let step = bundle.step(index).ok_or(TractError::Changed)?;
-            PreparedStep::locate(&bytes, &bundle, &step, isa).map(Arc::new).ok_or(TractError::Changed)
-        };
+        let prepare =
+            |index| PreparedStep::locate(&bytes, &bundle, index, isa).map(Arc::new).ok_or(TractError::Changed);
         let block = |index| bundle.block(index).map(|b| BlockSteps::of(&b)).ok_or(TractError::Changed);
         Ok(Self {
             input: bundle.meta().input,

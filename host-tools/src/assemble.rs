@@ -20,7 +20,6 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 use self::cache::{Cache, Evaluated};
 use self::paths::Blocks;
 use self::search::{Costs, Path};
-use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled};
 use crate::export::{ExportError, Watch};
 use crate::family::Family;
@@ -192,12 +191,11 @@ fn lots_of(
     watch: Watch<'_>,
 ) -> Result<(Vec<Lot>, u64), ExportError> {
     let space = space::enumerate(&family)?;
-    let memories = order.need.memories();
-    let single = lot(family.clone(), &space.candidates, settings, &memories, cache, watch)?;
+    let single = lot(family.clone(), &space.candidates, settings, &order.need, cache, watch)?;
     if order.crossings < 2 {
         return Ok((vec![single], space.candidates.len() as u64));
     }
-    let blocks = Blocks::new(&family, &single.study, &order.need.model);
+    let blocks = Blocks::new(&family, &single.study, &order.need);
     let count = blocks.network.count();
     let more: Vec<Candidate> = worth_measuring(&blocks, order)
         .iter()
@@ -209,7 +207,7 @@ fn lots_of(
     if more.is_empty() {
         return Ok((vec![single], count));
     }
-    let several = lot(family, &more, settings, &memories, cache, watch)?;
+    let several = lot(family, &more, settings, &order.need, cache, watch)?;
     Ok((vec![single, several], count))
 }
 
@@ -233,7 +231,7 @@ fn lot(
     family: Family,
     candidates: &[Candidate],
     settings: Settings,
-    memories: &Memories,
+    need: &Need,
     cache: &mut Cache,
     watch: Watch<'_>,
 ) -> Result<Lot, ExportError> {
@@ -241,7 +239,8 @@ fn lot(
     let space = space::enumerate(&family)?;
     let known = cache.get(&key).map(|entry| entry.findings.clone());
     let mut study = study(&family, &space, candidates, settings, known.as_ref(), watch)?;
-    study.compiled.lay_out_for(memories)?;
+    study.compiled.lay_out_for(&need.memories())?;
+    study.compiled.order_filters(need.filters)?;
     cache.put(&key, &study.findings);
     // An interrupted search starts from here; if the file cannot be written, the caller's last save says so.
     let _ = cache.save();
@@ -326,6 +325,7 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::filters::FilterOrder;
     use crate::stitch::testnet;
     use stitchkit_runtime::profile::LatencyModel;
 
@@ -357,8 +357,15 @@ mod tests {
     fn the_network_of_blocks_predicts_what_compiled_paths_cost() {
         let family = testnet::family(&[3, 4, 5], &[1, 2, 3]);
         let study = study_of(&family);
-        let model = LatencyModel::CORTEX_M4;
-        let blocks = Blocks::new(&family, &study, &model);
+        let need = Need {
+            board: String::new(),
+            limits: Limits::NONE,
+            fast_ram_bytes: 0,
+            filters: FilterOrder::Apart,
+            model: LatencyModel::CORTEX_M4,
+            clock_hz: None,
+        };
+        let blocks = Blocks::new(&family, &study, &need);
         let open = Costs { latency_ps: u64::MAX, flash_bytes: u64::MAX, crossings: 2, ram_bytes: u64::MAX };
         let paths = blocks.network.best_paths(&open);
         let twice: Vec<(Path, Candidate)> =
@@ -373,7 +380,7 @@ mod tests {
             let plan = &compiled.parts().plans[0];
             let bytes = AlignedBytes::copy_of(&compiled.write().unwrap());
             let bundle = Bundle::parse(bytes.as_slice()).unwrap();
-            let ns = model.plan_ns(&bundle, &bundle.plan(0).unwrap());
+            let ns = need.model.plan_ns(&bundle, &bundle.plan(0).unwrap());
             assert_eq!(ns, path.costs.latency_ps / 1000, "{}", candidate.path);
             assert_eq!(u64::from(plan.arena_lower_bound_bytes), path.costs.ram_bytes, "{}", candidate.path);
             let macs: u64 = bundle.steps_of(&bundle.plan(0).unwrap()).map(|s| s.step.op.macs()).sum();

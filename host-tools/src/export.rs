@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
 
+use crate::compile::cost;
+use crate::compile::filters::FilterOrder;
 use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled, ExportOptions};
 use crate::family::{DataError, Dataset, Family};
@@ -50,6 +52,8 @@ pub struct Request {
     pub noise_images: usize,
     /// Memories that the plans are laid out for.
     pub memories: Memories,
+    /// The order of weights.
+    pub filters: FilterOrder,
 }
 
 impl Request {
@@ -262,6 +266,7 @@ fn study_all(
     let space = space::enumerate(family)?;
     let mut study = study(family, &space, &space.candidates, request.settings(), known, watch)?;
     study.compiled.lay_out_for(&request.memories)?;
+    study.compiled.order_filters(request.filters)?;
     Ok((space, study))
 }
 
@@ -298,10 +303,11 @@ fn finish(
 /// What the plan of every candidate does.
 fn works(study: &Study) -> Vec<PlanWork> {
     let (pieces, blocks) = study.compiled.pieces();
-    let ops = |route: &Vec<usize>| {
-        PlanWork::of(route.iter().flat_map(|&piece| &blocks[piece].steps).map(|step| step.kernel.outline()))
+    let work = |route: &Vec<usize>| {
+        let steps = route.iter().flat_map(|&piece| &blocks[piece].steps);
+        PlanWork::of(steps.map(|step| cost::work(&step.kernel, study.compiled.stored_filters())))
     };
-    pieces.routes.iter().map(ops).collect()
+    pieces.routes.iter().map(work).collect()
 }
 
 /// What is known of every candidate after ranking; nothing is kept yet.

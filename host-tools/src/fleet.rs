@@ -10,6 +10,7 @@ use stitchkit_runtime::profile::LatencyModel;
 
 use self::limits::{Excess, Figures, Limits};
 use crate::board::Board;
+use crate::compile::filters::FilterOrder;
 use crate::compile::memory::Memories;
 use crate::compile::{CompileError, Compiled};
 use crate::export::ExportError;
@@ -25,6 +26,8 @@ pub struct Need {
     pub limits: Limits,
     /// Bytes of a faster memory beside the main one; 0 where there is none.
     pub fast_ram_bytes: u32,
+    /// The order of weights that suits it.
+    pub filters: FilterOrder,
     /// How long steps take on it.
     pub model: LatencyModel,
     /// The clock that instruction counts stand for; `None` where it varies.
@@ -44,6 +47,7 @@ impl Need {
             board: board.name.clone(),
             limits,
             fast_ram_bytes: board.fast_ram_bytes,
+            filters: FilterOrder::of_kernels(&board.origin.kernels),
             model: board.profile.model,
             clock_hz: board.clock_hz,
         }

@@ -3,7 +3,7 @@
 use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, GoldenParts, PlanParts, write};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, ChannelTables, Op, Quant, Step};
 use stitchkit_runtime::exec::{Arena, Executor};
-use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window};
+use stitchkit_runtime::kernels::{Add, Conv2d, Isa, Landing, Shape, Window, woven};
 
 use crate::place::{Placed, place, place_divided, place_over};
 use crate::{Rng, style::Style};
@@ -40,6 +40,7 @@ impl Builder {
             output,
             blocks: Vec::new(),
             plans: Vec::new(),
+            woven: Vec::new(),
             weights: Vec::new(),
             tables: Vec::new(),
             shifts: Vec::new(),
@@ -52,6 +53,26 @@ impl Builder {
     /// The parts, for what the builder has no word for.
     pub fn parts_mut(&mut self) -> &mut BundleParts {
         &mut self.parts
+    }
+
+    /// Weaves the filters of every fully connected layer where they can be; returns how many layers there are.
+    pub fn weave(&mut self) -> usize {
+        let Self { parts, .. } = self;
+        parts.woven.clear();
+        let steps = parts.blocks.iter().flat_map(|block| &block.steps).map(|step| step.op);
+        for (index, op) in (0..).zip(steps) {
+            let Op::Conv2d { geometry, weights: at, residual: None, .. } = op else { continue };
+            let len = geometry.taps() * usize::from(geometry.output.c);
+            let filters = &mut parts.weights[at as usize..at as usize + len];
+            if !geometry.can_be_woven() || !at.is_multiple_of(4) {
+                continue;
+            }
+            if let Some(bytes) = woven(filters, geometry.taps()) {
+                filters.copy_from_slice(&bytes);
+                parts.woven.push(index);
+            }
+        }
+        parts.woven.len()
     }
 
     /// Draws what follows from another seed and in another style.

@@ -29,6 +29,7 @@ pub fn builder() -> Builder {
     b.plan("short", &[features, head]);
     b.plan("tokens", &[features, tokens, head]);
     b.divided_plan("detour", &[features, detour, head]);
+    b.weave();
     b
 }
 
@@ -101,7 +102,7 @@ fn tokens(b: &mut Builder, shape: Shape) -> u16 {
     b.block("tokens", shape, steps)
 }
 
-/// Mean, fully connected layer, softmax.
+/// Mean, two fully connected layers, softmax. The second layer's filters can be woven.
 fn head(b: &mut Builder, shape: Shape) -> u16 {
     let pooled = Shape::new(1, 1, shape.c);
     let pool = Op::AvgPool {
@@ -112,9 +113,14 @@ fn head(b: &mut Builder, shape: Shape) -> u16 {
         shift: 34,
         landing: RECTIFIED,
     };
-    let dense = Conv2d { input: pooled, output: pooled, window: window(1, 1, 0), groups: 1, pad_value: -128 };
+    let hidden = Shape::new(1, 1, 8);
+    let dense = |input, output, pad_value| Conv2d { input, output, window: window(1, 1, 0), groups: 1, pad_value };
     let table = b.softmax_table(0.98);
-    let steps =
-        vec![([0, 0], pool), ([1, 0], b.conv(dense, SIGNED, None)), ([2, 0], Op::Softmax { shape: pooled, table })];
+    let steps = vec![
+        ([0, 0], pool),
+        ([1, 0], b.conv(dense(pooled, hidden, -128), SIGNED, None)),
+        ([2, 0], b.conv(dense(hidden, pooled, 0), SIGNED, None)),
+        ([3, 0], Op::Softmax { shape: pooled, table }),
+    ];
     b.block("head", shape, steps)
 }

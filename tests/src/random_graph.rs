@@ -70,6 +70,7 @@ pub fn batch(seed: u32, count: u32) -> Result<Vec<u8>, BundleError> {
         }
     }
     b.parts_mut().plans.sort_by_key(|plan| plan.cost);
+    b.weave();
     b.finish(2)
 }
 
@@ -103,6 +104,10 @@ impl Recipe {
         if let Some((detour, _)) = detour {
             blocks.insert(trunk.len(), detour);
             b.divided_plan("detour", &blocks);
+        }
+        // Some heads keep their filters apart.
+        if self.trunk.len() % 2 == 1 {
+            b.weave();
         }
         b.finish(0)
     }
@@ -238,6 +243,23 @@ mod tests {
         for name in ["conv2d", "depthwise", "maxpool", "avgpool", "softmax", "layernorm"] {
             assert!(over.get(name).is_some_and(|&count| count > 10), "{name}: {over:?}");
         }
+    }
+
+    #[test]
+    fn some_heads_are_woven_and_some_are_not() {
+        let is_woven = |seed| {
+            let file = AlignedBytes::copy_of(&bundle(seed).expect("a bundle"));
+            let bundle = Bundle::parse(file.as_slice()).expect("a valid bundle");
+            let (woven, apart): (Vec<u16>, Vec<u16>) = (0..bundle.step_count())
+                .filter(|&index| match bundle.step(index).map(|step| step.op) {
+                    Some(Op::Conv2d { geometry, residual: None, .. }) => geometry.can_be_woven(),
+                    _ => false,
+                })
+                .partition(|&index| bundle.is_woven(index));
+            [woven.len(), apart.len()]
+        };
+        let [woven, apart] = (0..300).map(is_woven).fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]]);
+        assert!(woven > 20 && apart > 20, "{woven} woven, {apart} apart");
     }
 
     #[test]

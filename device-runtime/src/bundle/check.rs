@@ -37,12 +37,19 @@ pub(super) fn check(bundle: &Bundle<'_>) -> Result<(), BundleError> {
     {
         return Err(BundleError::Optional(SectionId::Fast));
     }
+    #[cfg(feature = "woven")]
+    if !bundle.woven.is_empty() && bundle.woven.len() != usize::from(bundle.step_count()).div_ceil(8) {
+        return Err(BundleError::Record { section: SectionId::Woven, index: 0 });
+    }
     let mut step = Step::default();
     for index in 0..bundle.step_count() {
         if !bundle.read_step(Some(index), &mut step) {
             return Err(undecoded(bundle, index));
         }
         check_step(bundle, &step).map_err(|fault| BundleError::Step { index, fault })?;
+        if bundle.is_woven(index) {
+            check_woven(&step.op).map_err(|fault| BundleError::Step { index, fault })?;
+        }
     }
     for index in 0..bundle.block_count() {
         // Not moved out of the options here and below: copies of records take code.
@@ -140,6 +147,16 @@ fn check_step(bundle: &Bundle<'_>, step: &Step) -> Result<(), StepFault> {
             ensure(is_inside(*input, *first, *output), StepFault::Geometry)
         }
         // Operators that are not built in do not decode.
+        _ => Err(StepFault::Geometry),
+    }
+}
+
+fn check_woven(op: &Op) -> Result<(), StepFault> {
+    match op {
+        Op::Conv2d { geometry, weights, residual: None, .. } if built::CONV2D => {
+            ensure(geometry.can_be_woven(), StepFault::Geometry)?;
+            ensure(weights.is_multiple_of(4), StepFault::Constants)
+        }
         _ => Err(StepFault::Geometry),
     }
 }

@@ -5,7 +5,7 @@ pub const MAGIC: [u8; 8] = *b"STITCHK\0";
 /// Major version: a reader refuses any other.
 pub const VERSION_MAJOR: u16 = 2;
 /// Minor version: a reader accepts any.
-pub const VERSION_MINOR: u16 = 3;
+pub const VERSION_MINOR: u16 = 4;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
 /// Bytes of one entry of the section table, which follows the header.
@@ -53,6 +53,9 @@ pub enum SectionId {
     Plans,
     /// Optional: for each plan how many bytes of its arena were laid out for a fast memory.
     Fast,
+    /// Absent or required: which steps have woven filters.
+    #[cfg(feature = "woven")]
+    Woven,
     /// Weights and lookup tables, int8.
     Weights,
     /// Biases, multipliers and softmax tables, 32-bit little-endian.
@@ -67,12 +70,14 @@ pub enum SectionId {
 
 impl SectionId {
     /// All of them, in file order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &[Self] = &[
         Self::Meta,
         Self::Blocks,
         Self::Steps,
         Self::Plans,
         Self::Fast,
+        #[cfg(feature = "woven")]
+        Self::Woven,
         Self::Weights,
         Self::Tables,
         Self::Shifts,
@@ -89,6 +94,8 @@ impl SectionId {
             Self::Steps => *b"STEP",
             Self::Plans => *b"PLAN",
             Self::Fast => *b"FAST",
+            #[cfg(feature = "woven")]
+            Self::Woven => *b"WOVN",
             Self::Weights => *b"WGHT",
             Self::Tables => *b"TABL",
             Self::Shifts => *b"SHFT",
@@ -97,7 +104,7 @@ impl SectionId {
         }
     }
 
-    /// True for the sections without which no plan can run.
+    /// True for the sections that a reader must know where they are present.
     #[must_use]
     pub const fn is_required(self) -> bool {
         !matches!(self, Self::Fast | Self::InputLut | Self::Golden)

@@ -86,12 +86,12 @@ pub fn name(number: u8) -> Option<&'static str> {
 /// What a runtime must be built with.
 #[cfg(feature = "std")]
 impl<'a> Bundle<'a> {
-    /// Features of this crate that its operators and the layouts of its plans ask for. `two-memories` is never among them: a
+    /// Features of this crate that its operators, its weights and the layouts of its plans ask for. `two-memories` is never among them: a
     /// divided plan runs in one memory too.
     #[must_use]
     pub fn features(&self) -> Vec<String> {
-        let has_overlap = self.plans().any(|plan| self.steps_of(&plan).any(|placed| placed.is_over_input()));
-        features(self.operators(), has_overlap)
+        let steps: Vec<PlacedStep> = self.plans().flat_map(|plan| self.steps_of(&plan)).collect();
+        self.features_for(self.operators(), &steps)
     }
 
     /// [`features`](Self::features) that a plan asks for.
@@ -99,13 +99,16 @@ impl<'a> Bundle<'a> {
     pub fn features_of(&self, plan: &Plan<'a>) -> Vec<String> {
         let steps: Vec<PlacedStep> = self.steps_of(plan).collect();
         let used = |name: &&str| steps.iter().any(|placed| placed.step.op.name() == *name);
-        features(self.operators().filter(used), steps.iter().any(PlacedStep::is_over_input))
+        self.features_for(self.operators().filter(used), &steps)
     }
-}
 
-#[cfg(feature = "std")]
-fn features(operators: impl Iterator<Item = &'static str>, has_overlap: bool) -> Vec<String> {
-    operators.map(|name| std::format!("op-{name}")).chain(has_overlap.then(|| "overlap".into())).collect()
+    fn features_for(&self, operators: impl Iterator<Item = &'static str>, steps: &[PlacedStep]) -> Vec<String> {
+        let has_overlap = steps.iter().any(PlacedStep::is_over_input);
+        // A reader of the bundle must know the section, whether a plan has such steps or not.
+        let has_woven = (0..self.step_count()).any(|index| self.is_woven(index));
+        let others = has_overlap.then_some("overlap").into_iter().chain(has_woven.then_some("woven"));
+        operators.map(|name| std::format!("op-{name}")).chain(others.map(String::from)).collect()
+    }
 }
 
 #[cfg(test)]

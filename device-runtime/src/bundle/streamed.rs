@@ -59,8 +59,16 @@ impl fmt::Display for OpenError {
 impl core::error::Error for OpenError {}
 
 /// Sections that are copied to RAM. The others stay in storage.
-const COPIED: [SectionId; 6] =
-    [SectionId::Meta, SectionId::Blocks, SectionId::Steps, SectionId::Plans, SectionId::Fast, SectionId::InputLut];
+const COPIED: [SectionId; if cfg!(feature = "woven") { 7 } else { 6 }] = [
+    SectionId::Meta,
+    SectionId::Blocks,
+    SectionId::Steps,
+    SectionId::Plans,
+    SectionId::Fast,
+    #[cfg(feature = "woven")]
+    SectionId::Woven,
+    SectionId::InputLut,
+];
 
 /// A bundle in storage whose records lie checked in RAM.
 ///

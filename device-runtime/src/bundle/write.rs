@@ -30,6 +30,8 @@ pub struct BundleParts {
     pub blocks: Vec<BlockParts>,
     /// Plans by rising cost.
     pub plans: Vec<PlanParts>,
+    /// Steps whose filters are [woven](crate::kernels::woven), by position among the steps of all blocks.
+    pub woven: Vec<u16>,
     /// Section `WGHT`.
     pub weights: Vec<i8>,
     /// Section `TABL`.
@@ -121,6 +123,15 @@ pub fn write(parts: &BundleParts) -> Result<Vec<u8>, BundleError> {
     if parts.plans.iter().any(|plan| plan.fast_bytes > 0) {
         let splits = parts.plans.iter().flat_map(|plan| plan.fast_bytes.to_le_bytes());
         sections.push((SectionId::Fast, splits.collect()));
+    }
+    if !parts.woven.is_empty() {
+        let mut bits = vec![0u8; steps.len().div_ceil(8)];
+        for &step in &parts.woven {
+            *bits
+                .get_mut(usize::from(step) / 8)
+                .ok_or(BundleError::Record { section: SectionId::Woven, index: step })? |= 1 << (step % 8);
+        }
+        sections.push((SectionId::Woven, bits));
     }
     sections.push((SectionId::Weights, bytemuck::cast_slice(&parts.weights).to_vec()));
     sections.push((SectionId::Tables, bytemuck::cast_slice(&parts.tables).to_vec()));

@@ -4,6 +4,8 @@ use super::over::run_over_input;
 use super::regions::Regions;
 use crate::bundle::operators::built;
 use crate::bundle::{Bundle, Op, PlacedStep};
+#[cfg(feature = "woven")]
+use crate::kernels::woven_s8;
 use crate::kernels::{
     Conv2d, Isa, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8, concat_s8,
     conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8, transpose_s8,
@@ -16,6 +18,9 @@ pub(super) enum Constants<'a> {
     None,
     /// Of a convolution of either kind.
     Channels { weights: &'a [i8], requant: Requant<'a> },
+    /// Of a fully connected layer with [woven filters](crate::kernels::woven_s8).
+    #[cfg(feature = "woven")]
+    Woven { weights: &'a [i8], requant: Requant<'a> },
     /// 256 bytes of a pointwise function.
     Lut(&'a [i8]),
     /// 256 exponentials of a softmax.
@@ -30,15 +35,15 @@ pub(super) enum Constants<'a> {
 pub(super) const TABLE_ENTRIES: usize = 256;
 
 impl<'a> Constants<'a> {
-    /// The step's constants in a bundle that is mapped into memory.
-    pub(super) fn in_place(bundle: &Bundle<'a>, op: &Op) -> Result<Self, ShapeError> {
+    /// The constants of step `index`, which computes `op`, in a bundle that is mapped into memory.
+    pub(super) fn in_place(bundle: &Bundle<'a>, index: u16, op: &Op) -> Result<Self, ShapeError> {
         match op {
             Op::Conv2d { geometry, weights, tables, .. } | Op::Depthwise { geometry, weights, tables, .. } => {
                 let len = weights_per_channel(op, geometry).checked_mul(usize::from(geometry.output.c));
                 let weights =
                     bundle.weights_at(*weights, len.ok_or(ShapeError::Geometry)?).ok_or(ShapeError::Weights)?;
                 let Some(requant) = bundle.requant(geometry, tables) else { return Err(ShapeError::Table) };
-                Ok(Self::Channels { weights, requant })
+                Ok(Self::of_channels(bundle, index, weights, requant))
             }
             Op::Lut { table, .. } if built::LUT => {
                 bundle.weights_at(*table, TABLE_ENTRIES).map(Self::Lut).ok_or(ShapeError::Table)
@@ -54,6 +59,16 @@ impl<'a> Constants<'a> {
             }
             _ => Ok(Self::None),
         }
+    }
+
+    /// The constants of step `index`, a convolution.
+    pub(super) fn of_channels(bundle: &Bundle<'_>, index: u16, weights: &'a [i8], requant: Requant<'a>) -> Self {
+        #[cfg(feature = "woven")]
+        if bundle.is_woven(index) {
+            return Self::Woven { weights, requant };
+        }
+        let _ = (bundle, index);
+        Self::Channels { weights, requant }
     }
 }
 
@@ -108,7 +123,7 @@ pub(super) fn run_in(
     placed: &PlacedStep,
     memory: &mut Regions<'_>,
 ) -> Result<(), ShapeError> {
-    match &Constants::in_place(bundle, &placed.step.op) {
+    match &Constants::in_place(bundle, placed.index, &placed.step.op) {
         Ok(constants) => run_with(isa, placed, constants, memory),
         Err(error) => Err(*error),
     }
@@ -145,6 +160,10 @@ pub(super) fn run_apart(
         (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::CONV2D => {
             let scratch = bytemuck::cast_slice_mut(other);
             conv2d_s8(isa, geometry, requant, residual.as_ref(), input, weights, scratch, output)
+        }
+        #[cfg(feature = "woven")]
+        (Op::Conv2d { geometry, .. }, Constants::Woven { weights, requant }) if built::CONV2D => {
+            woven_s8(isa, geometry, requant, input, weights, bytemuck::cast_slice_mut(other), output)
         }
         (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) if built::DEPTHWISE => {
             depthwise_s8(isa, geometry, requant, residual.as_ref(), input, weights, output)

@@ -1,5 +1,6 @@
 //! Weights packed for the kernels of this processor.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -7,7 +8,7 @@ use super::Regions;
 use super::dispatch::{Constants, StepRunner, run_in};
 use super::{ExecError, Executor};
 use crate::bundle::{Bundle, Op, PlacedStep};
-use crate::kernels::{Filters, Isa, PackedConv, Panels, ShapeError};
+use crate::kernels::{Filters, Isa, PackedConv, Panels, ShapeError, unwoven};
 
 /// A bundle with the convolution weights of plans in the order in which this processor's kernels read them fastest.
 ///
@@ -79,8 +80,8 @@ pub(super) struct Store {
     isa: Isa,
     /// By index in the bundle.
     steps: Vec<Slot>,
-    /// Packed weights by offset in the bundle.
-    panels: Vec<(u32, Arc<Panels>)>,
+    /// Packed weights by offset in the bundle, and whether they are woven there.
+    panels: Vec<((u32, bool), Arc<Panels>)>,
     /// Plans whose steps are packed.
     plans: Vec<u16>,
     /// Room for the largest image of a step.
@@ -146,7 +147,7 @@ impl Store {
         for placed in bundle.steps_of(&record) {
             let index = usize::from(placed.index);
             if matches!(self.steps.get(index), Some(Slot::New)) {
-                let slot = self.pack(bundle, &placed.step.op);
+                let slot = self.pack(bundle, &placed);
                 self.steps[index] = slot.map_err(|error| ExecError::Kernel { step: placed.index, error })?;
             }
             if let Some(Slot::Packed(packed)) = self.steps.get(index) {
@@ -158,26 +159,32 @@ impl Store {
         Ok(())
     }
 
-    fn pack(&mut self, bundle: &Bundle<'_>, op: &Op) -> Result<Slot, ShapeError> {
+    fn pack(&mut self, bundle: &Bundle<'_>, placed: &PlacedStep) -> Result<Slot, ShapeError> {
+        let op = &placed.step.op;
         let (filters, geometry, offset, residual) = match op {
             Op::Conv2d { geometry, weights, residual, .. } => (Filters::Dense, geometry, weights, residual),
             Op::Depthwise { geometry, weights, residual, .. } => (Filters::Depthwise, geometry, weights, residual),
             _ => return Ok(Slot::InPlace),
         };
-        let Constants::Channels { weights, requant } = Constants::in_place(bundle, op)? else {
-            return Ok(Slot::InPlace);
+        let (weights, requant, is_woven) = match Constants::in_place(bundle, placed.index, op)? {
+            Constants::Channels { weights, requant } => (Cow::from(weights), requant, false),
+            Constants::Woven { weights, requant } => match unwoven(weights, geometry.taps()) {
+                Some(filters) => (filters.into(), requant, true),
+                None => return Ok(Slot::InPlace),
+            },
+            _ => return Ok(Slot::InPlace),
         };
-        let residual = residual.as_ref();
-        let mut same = self.panels.iter().filter(|(at, _)| at == offset).map(|(_, panels)| panels.clone());
+        let (residual, stored) = (residual.as_ref(), (*offset, is_woven));
+        let mut same = self.panels.iter().filter(|(at, _)| *at == stored).map(|(_, panels)| panels.clone());
         let shared =
             same.find_map(|panels| PackedConv::with_panels(self.isa, filters, geometry, &requant, residual, panels));
         if let Some(packed) = shared {
             return Ok(Slot::Packed(Arc::new(packed)));
         }
-        let Some(packed) = PackedConv::new(self.isa, filters, geometry, &requant, residual, weights)? else {
+        let Some(packed) = PackedConv::new(self.isa, filters, geometry, &requant, residual, &weights)? else {
             return Ok(Slot::InPlace);
         };
-        self.panels.push((*offset, packed.panels().clone()));
+        self.panels.push((stored, packed.panels().clone()));
         Ok(Slot::Packed(Arc::new(packed)))
     }
 }

@@ -231,7 +231,7 @@ impl<O: Observer> Run<'_, O> {
             if piece.has_constants() {
                 load(bundle, source, &piece, window, || ())?;
             }
-            self.compute(&piece, window)?;
+            self.compute(bundle, &piece, window)?;
         }
         Ok(())
     }
@@ -254,12 +254,12 @@ impl<O: Observer> Run<'_, O> {
         }
         while let Some(piece) = pieces.next()? {
             if !piece.has_constants() {
-                self.compute(&piece, &mut [])?;
+                self.compute(bundle, &piece, &mut [])?;
                 continue;
             }
             match ahead.next_with_constants()? {
-                Some(next) => load(bundle, source, &next, back, || self.compute(&piece, front))??,
-                None => self.compute(&piece, front)?,
+                Some(next) => load(bundle, source, &next, back, || self.compute(bundle, &piece, front))??,
+                None => self.compute(bundle, &piece, front)?,
             }
             core::mem::swap(&mut front, &mut back);
         }
@@ -267,12 +267,12 @@ impl<O: Observer> Run<'_, O> {
     }
 
     /// Computes one piece whose constants lie in `window`.
-    fn compute(&mut self, piece: &Piece, window: &mut [u8]) -> Result<(), StreamError> {
+    fn compute(&mut self, bundle: &StreamedBundle<'_>, piece: &Piece, window: &mut [u8]) -> Result<(), StreamError> {
         let placed = &piece.placed;
         if piece.is_first() {
             self.observer.before(placed);
         }
-        let Loaded { constants, staging } = loaded(piece, window)?;
+        let Loaded { constants, staging } = loaded(bundle.bundle(), piece, window)?;
         let done = if piece.is_whole() {
             run_with(self.isa, placed, &constants, &mut self.memory)
         } else {

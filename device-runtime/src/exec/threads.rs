@@ -211,14 +211,14 @@ impl<'a, 'b> ThreadedExecutor<'a, 'b> {
     }
 
     fn run_step(&mut self, placed: &PlacedStep) -> Result<(), ShapeError> {
-        let constants = Constants::in_place(self.bundle, &placed.step.op)?;
+        let constants = Constants::in_place(self.bundle, placed.index, &placed.step.op)?;
         let mut memory = Regions::whole(self.arena.as_mut_slice());
         let threads = if self.is_shared { self.threads.count() } else { 1 };
         let parts = gain::parts(&placed.step.op, self.least_work, threads);
         if let Some(Call { conv, image, input, output }) = self.store.packed(placed, &mut memory)? {
             let drawn = conv.draw(input, image)?;
             // A single position is cut along its channels, in place.
-            if parts < 2 || drawn.windows() > 1 {
+            if parts < 2 || drawn.windows() > 1 || self.bundle.is_woven(placed.index) {
                 return share_windows(&drawn, 0, output, parts);
             }
         }

@@ -61,6 +61,8 @@ mod walk;
 
 pub use attention::attention;
 pub use conv::conv2d;
+#[cfg(feature = "woven")]
+pub use conv::woven;
 pub use depthwise::depthwise;
 pub use pool::sum_row;
 

@@ -108,6 +108,14 @@ impl Conv2d {
         w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0] && input.h == output.h && input.w == output.w
     }
 
+    /// Whether filters can be woven in pairs ([`woven_s8`](super::woven_s8)): a fully connected layer for one vector, with a
+    /// multiple of eight inputs and an even number of outputs.
+    #[must_use]
+    pub fn can_be_woven(&self) -> bool {
+        let is_vector = self.input.positions() == 1 && self.output.positions() == 1 && self.window == Window::POINT;
+        is_vector && self.groups == 1 && self.input.c.is_multiple_of(8) && self.output.c.is_multiple_of(2)
+    }
+
     /// Bytes of scratch that [`conv2d_s8`](super::conv2d_s8) may use on any ISA: the taps of four windows, or of as many as
     /// there are, widened to 16 bits and padded to a multiple of four taps.
     #[must_use]

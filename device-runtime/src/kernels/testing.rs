@@ -205,6 +205,14 @@ pub fn fully_connected() -> impl Strategy<Value = Case> {
     })
 }
 
+/// Fully connected layers whose filters can be woven, most of them with more inputs than a round of a kernel's loop takes.
+pub fn weavable() -> impl Strategy<Value = Case> {
+    (prop_oneof![1..=8u16, 9..=50u16], 1..=9u16).prop_flat_map(|(inputs, outputs)| {
+        let (input, output) = (Shape::new(1, 1, 8 * inputs), Shape::new(1, 1, 2 * outputs));
+        filled(Conv2d { input, output, window: Window::POINT, groups: 1, pad_value: 0 })
+    })
+}
+
 /// 1x1 convolutions with enough windows and channels for every size of tile.
 pub fn pointwise() -> impl Strategy<Value = Case> {
     let inputs = prop_oneof![(1..=5u16).prop_map(|n| 8 * n), 1..=40u16];

@@ -200,7 +200,7 @@ impl LatencyModel {
     /// Predicted nanoseconds of one inference of a plan, saturating. Walks the plan's steps: call it at boot, keep the result.
     #[must_use]
     pub fn plan_ns<'a>(&self, bundle: &Bundle<'a>, plan: &Plan<'a>) -> u64 {
-        let steps = bundle.steps_of(plan).map(|placed| self.step_ps(&Work::of(&placed.step.op)));
+        let steps = bundle.steps_of(plan).map(|placed| self.step_ps(&Work::of_placed(bundle, &placed)));
         steps.fold(0u64, u64::saturating_add) / 1000
     }
 }

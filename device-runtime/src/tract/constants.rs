@@ -3,23 +3,26 @@
 use core::cell::RefCell;
 use core::fmt;
 use core::ops::Range;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::thread_local;
 use std::vec::Vec;
 
 use super::SharedBytes;
-use crate::bundle::{Bundle, ChannelTables, Op, Step};
+use crate::bundle::{Bundle, ChannelTables, Op};
 use crate::exec::value_bytes;
 use crate::kernels::{
     Conv2d, Filters, Isa, Landing, LayerNorm, PackedConv, Requant, ShapeError, add_in_place_s8, add_s8, attention_s8,
     avg_pool_s8, concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8,
-    softmax_s8, transpose_s8,
+    softmax_s8, transpose_s8, unwoven, woven_s8,
 };
 
 /// What a step computes, the bytes its constants lie in, and where.
 pub(super) struct PreparedStep {
     bytes: SharedBytes,
     isa: Isa,
+    /// Whether its filters are woven.
+    is_woven: bool,
     /// The step's operator.
     pub(super) op: Op,
     /// Weights or lookup table; empty for operators without.
@@ -33,12 +36,14 @@ pub(super) struct PreparedStep {
 }
 
 impl PreparedStep {
-    /// Finds the step's constants. `None` if the bundle is no view of `bytes` or lacks them.
-    pub(super) fn locate(bytes: &SharedBytes, bundle: &Bundle<'_>, step: &Step, isa: Isa) -> Option<Self> {
+    /// Finds the constants of step `index`. `None` if the bundle is no view of `bytes` or lacks them.
+    pub(super) fn locate(bytes: &SharedBytes, bundle: &Bundle<'_>, index: u16, isa: Isa) -> Option<Self> {
+        let step = bundle.step(index)?;
         let whole: &[u8] = (**bytes).as_ref();
         let mut found = Self {
             bytes: bytes.clone(),
             isa,
+            is_woven: bundle.is_woven(index),
             op: step.op,
             weights: 0..0,
             words: 0..0,
@@ -96,8 +101,15 @@ impl PreparedStep {
         };
         if self.packed.get().is_none() {
             let requant = self.requant(tables.landing).ok()?;
-            let weights = self.weights().ok()?;
-            let packed = PackedConv::new(self.isa, filters, geometry, &requant, residual.as_ref(), weights).ok()?;
+            let stored = self.weights().ok()?;
+            let weights =
+                if self.is_woven { unwoven(stored, geometry.taps()).map(Cow::from) } else { Some(stored.into()) };
+            let packed = match weights {
+                Some(weights) => {
+                    PackedConv::new(self.isa, filters, geometry, &requant, residual.as_ref(), &weights).ok()?
+                }
+                None => None,
+            };
             self.packed.get_or_init(|| packed);
         }
         Some(())
@@ -124,6 +136,12 @@ impl PreparedStep {
             return with_room(packed.image_bytes(), |room| packed.run(input, bytemuck::cast_slice_mut(room), output));
         }
         match (&self.op, operands) {
+            (Op::Conv2d { geometry, tables, .. }, [input]) if self.is_woven => {
+                let (requant, weights) = (self.requant(tables.landing)?, self.weights()?);
+                with_room(geometry.scratch_bytes(), |room| {
+                    woven_s8(isa, geometry, &requant, input, weights, room, output)
+                })
+            }
             (Op::Conv2d { geometry, tables, residual, .. }, [input]) => {
                 let requant = self.requant(tables.landing)?;
                 let weights = self.weights()?;
@@ -214,7 +232,9 @@ fn position<T: bytemuck::NoUninit>(whole: &[u8], part: &[T]) -> Option<Range<usi
 /// Two steps are equal if they compute the same on the same bytes.
 impl PartialEq for PreparedStep {
     fn eq(&self, other: &Self) -> bool {
-        core::ptr::addr_eq((*self.bytes).as_ref().as_ptr(), (*other.bytes).as_ref().as_ptr()) && self.op == other.op
+        core::ptr::addr_eq((*self.bytes).as_ref().as_ptr(), (*other.bytes).as_ref().as_ptr())
+            && self.op == other.op
+            && self.is_woven == other.is_woven
     }
 }
 

@@ -216,7 +216,7 @@ fn bytes_that_vanish_after_the_check_are_an_error_not_a_panic() {
     let bytes = synthetic_bytes();
     let bundle = Bundle::parse(bytes.as_slice()).unwrap();
     let shared: SharedBytes = Arc::new(bytes.clone());
-    let found = PreparedStep::locate(&shared, &bundle, &bundle.step(0).unwrap(), Isa::Reference);
+    let found = PreparedStep::locate(&shared, &bundle, 0, Isa::Reference);
     assert!(found.is_none(), "a view of other bytes has no place in these");
 
     let step = ops_where(|op| op.name() == "lut").remove(0);

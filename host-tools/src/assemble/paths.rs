@@ -1,10 +1,9 @@
 //! Paths with several crossings, composed of the single crossings that a family was studied with.
 
-use stitchkit_runtime::profile::{LatencyModel, Work};
-
 use super::search::{Costs, Edge, Network, Path};
-use crate::compile::memory;
+use crate::compile::{cost, memory};
 use crate::family::Family;
+use crate::fleet::Need;
 use crate::quantize::integer::{IntegerBlock, flatten};
 use crate::quantize::pieces::PieceKind;
 use crate::stitch::space::figures::{Count, Ledger};
@@ -33,13 +32,13 @@ struct Place {
 }
 
 impl<'a> Blocks<'a> {
-    /// Builds the network from a study of all anchors and single crossings, with latencies by `model`.
+    /// Builds the network from a study of all anchors and single crossings, with the latencies of a board.
     #[must_use]
-    pub fn new(family: &'a Family, study: &'a Study, model: &LatencyModel) -> Self {
+    pub fn new(family: &'a Family, study: &'a Study, need: &Need) -> Self {
         let mut blocks = Self { family, study, network: Network::default(), crosses: Vec::new() };
         blocks.network.nodes = blocks.end() + 1;
-        blocks.anchors(model);
-        blocks.crossings(model);
+        blocks.anchors(need);
+        blocks.crossings(need);
         blocks
     }
 
@@ -60,14 +59,14 @@ impl<'a> Blocks<'a> {
 
     /// Edges that enter an anchor at the image, run one block, or end. Position `cut` of a place is the number of cuts behind
     /// it, so the image is 0 and cut `i` is `i + 1`.
-    fn anchors(&mut self, model: &LatencyModel) {
+    fn anchors(&mut self, need: &Need) {
         for anchor in 0..self.family.anchors.len() {
             let cuts = self.family.anchors[anchor].cuts.len();
             let place = |cut, arrived| Place { anchor, cut, arrived };
             let accuracy = self.study.accuracy[anchor].1;
             self.push(0, self.node(place(0, true)), Costs::default(), accuracy, None);
             for index in 0..=cuts {
-                let costs = self.costs_of(PieceKind::Segment { anchor, index, behind: None }, model);
+                let costs = self.costs_of(PieceKind::Segment { anchor, index, behind: None }, need);
                 let to = self.node(place(index + 1, false));
                 for arrived in [true, false] {
                     self.push(self.node(place(index, arrived)), to, costs, 0.0, None);
@@ -77,31 +76,31 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    fn crossings(&mut self, model: &LatencyModel) {
+    fn crossings(&mut self, need: &Need) {
         for (index, candidate) in self.study.candidates.iter().enumerate() {
             let Some(crossing) = single_crossing(candidate) else { continue };
             let (from, to) = (crossing.from, crossing.to);
             let gain = self.study.accuracy[index].1 - self.study.accuracy[from.0].1;
-            let costs = Costs { crossings: 1, ..self.costs_of_stitch(candidate, model) };
+            let costs = Costs { crossings: 1, ..self.costs_of_stitch(candidate, need) };
             let leave = self.node(Place { anchor: from.0, cut: from.1 + 1, arrived: false });
             let enter = self.node(Place { anchor: to.0, cut: to.1 + 1, arrived: true });
             self.push(leave, enter, costs, gain, Some(index));
         }
     }
 
-    fn costs_of(&self, kind: PieceKind, model: &LatencyModel) -> Costs {
+    fn costs_of(&self, kind: PieceKind, need: &Need) -> Costs {
         let (pieces, blocks) = self.study.compiled.pieces();
         let found = pieces.pieces.iter().position(|piece| piece.kind == kind);
-        found.map_or_else(Costs::default, |index| block_costs(&blocks[index], model))
+        found.map_or_else(Costs::default, |index| block_costs(&blocks[index], need))
     }
 
     /// Costs of the stitching layer of a single-crossing candidate.
-    fn costs_of_stitch(&self, candidate: &Candidate, model: &LatencyModel) -> Costs {
+    fn costs_of_stitch(&self, candidate: &Candidate, need: &Need) -> Costs {
         let (pieces, blocks) = self.study.compiled.pieces();
         let position = self.study.compiled.candidates().iter().position(|c| c.id == candidate.id);
         let route = position.map_or(&[][..], |at| pieces.routes[at].as_slice());
         let stitch = route.iter().find(|&&piece| matches!(pieces.pieces[piece].kind, PieceKind::Stitch { .. }));
-        stitch.map_or_else(Costs::default, |&piece| block_costs(&blocks[piece], model))
+        stitch.map_or_else(Costs::default, |&piece| block_costs(&blocks[piece], need))
     }
 
     /// A path with at least two crossings as a candidate; `None` for the others, which the study holds already.
@@ -150,12 +149,12 @@ fn single_crossing(candidate: &Candidate) -> Option<Crossing> {
     Some(Crossing { from: (front.anchor, front.to?), to: (end.anchor, end.from?) })
 }
 
-fn block_costs(block: &IntegerBlock, model: &LatencyModel) -> Costs {
-    let ops = block.steps.iter().map(|step| step.kernel.outline());
+fn block_costs(block: &IntegerBlock, need: &Need) -> Costs {
+    let works = block.steps.iter().map(|step| cost::work(&step.kernel, need.filters));
     let bound = memory::lower_bound_bytes(block.input.len() as u32, &flatten([block]));
     let flash = |step: &crate::quantize::integer::IntegerStep| step.kernel.weights().len() as u64;
     Costs {
-        latency_ps: ops.map(|op| model.step_ps(&Work::of(&op))).fold(0, u64::saturating_add),
+        latency_ps: works.map(|work| need.model.step_ps(&work)).fold(0, u64::saturating_add),
         flash_bytes: block.steps.iter().map(flash).sum(),
         crossings: 0,
         ram_bytes: if block.steps.is_empty() { 0 } else { bound.unwrap_or(0).into() },

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 
 use stitchkit_runtime::bundle::{Bundle, Plan, crc32};
 
+use crate::compile::filters::FilterOrder;
+
 pub use elf::code_bytes;
 pub use qemu::{Counting, run};
 
@@ -26,12 +28,18 @@ pub struct Emulated {
     pub roomy_machine: &'static str,
     /// Rust target.
     pub target: &'static str,
+    /// The order of weights that suits its kernels.
+    pub filters: FilterOrder,
     /// Compiler flags that replace those of the firmware's configuration; empty to keep them.
     pub flags: &'static str,
 }
 
 const fn board(name: &'static str, machine: &'static str, target: &'static str, flags: &'static str) -> Emulated {
-    Emulated { name, machine, roomy_machine: machine, target, flags }
+    Emulated { name, machine, roomy_machine: machine, target, filters: FilterOrder::Apart, flags }
+}
+
+const fn board_with_dsp(name: &'static str, machine: &'static str, target: &'static str) -> Emulated {
+    Emulated { filters: FilterOrder::Woven, ..board(name, machine, target, "") }
 }
 
 /// Every emulated board.
@@ -39,9 +47,9 @@ pub const EMULATED: [Emulated; 7] = [
     // The Cortex-M0 that QEMU has lies in a microbit of 16 KB; a Cortex-M3 takes as many instructions for its code.
     Emulated { roomy_machine: "mps2-an385", ..board("qemu-m0", "microbit", "thumbv6m-none-eabi", "") },
     board("qemu-m3", "mps2-an385", "thumbv7m-none-eabi", ""),
-    board("qemu-m4", "mps2-an386", "thumbv7em-none-eabihf", ""),
-    board("qemu-m7", "mps2-an500", "thumbv7em-none-eabihf", ""),
-    board("qemu-m33", "mps2-an505", "thumbv8m.main-none-eabihf", ""),
+    board_with_dsp("qemu-m4", "mps2-an386", "thumbv7em-none-eabihf"),
+    board_with_dsp("qemu-m7", "mps2-an500", "thumbv7em-none-eabihf"),
+    board_with_dsp("qemu-m33", "mps2-an505", "thumbv8m.main-none-eabihf"),
     board(
         "qemu-m33-nodsp",
         "mps2-an505",

@@ -275,7 +275,7 @@ mod tests {
         let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/boards"));
         let bytes = AlignedBytes::copy_of(&crate::board::shapes::bundle().unwrap());
         let bundle = Bundle::parse(bytes.as_slice()).unwrap();
-        let steps = |plan| bundle.steps_of(&plan).map(|placed| Work::of(&placed.step.op)).collect::<Vec<_>>();
+        let steps = |plan| bundle.steps_of(&plan).map(|placed| Work::of_placed(&bundle, &placed)).collect::<Vec<_>>();
         let works: Vec<Work> = bundle.plans().flat_map(steps).collect();
         for (name, prior) in [
             ("qemu-m4.toml", LatencyModel::CORTEX_M4),

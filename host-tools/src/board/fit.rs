@@ -97,7 +97,7 @@ mod tests {
                 .steps_of(&plan)
                 .enumerate()
                 .map(|(i, placed)| {
-                    let work = Work::of(&placed.step.op);
+                    let work = Work::of_placed(&bundle, &placed);
                     let off = 100 - off_percent + (i as u64 * 7919) % (2 * off_percent + 1);
                     MeasuredStep { work, ps: truth.step_ps(&work) * off / 100, name: String::new() }
                 })

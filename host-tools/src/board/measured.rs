@@ -84,10 +84,10 @@ pub fn join(session: &Session, bytes: &[u8], bundle: &Bundle<'_>) -> Result<Vec<
             let Some(ticks) = session.steps.get(&(index, ordinal)) else {
                 return Err(MeasureError::Steps { plan: index, expected, found: steps.len() });
             };
-            let op = &placed.step.op;
+            let (op, work) = (&placed.step.op, Work::of_placed(bundle, &placed));
             let (from, to) = (op.input(), op.output());
             let name = format!("{} {}x{}x{} to {}x{}x{}", op.name(), from.h, from.w, from.c, to.h, to.w, to.c);
-            steps.push(MeasuredStep { work: Work::of(op), ps: ps(session, ticks), name });
+            steps.push(MeasuredStep { work, ps: ps(session, ticks), name });
         }
         plans.push(MeasuredPlan {
             name: format!("{} {}", bundle.meta().name, plan.path),

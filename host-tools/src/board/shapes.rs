@@ -7,6 +7,9 @@
 use stitchkit_runtime::bundle::write::{BlockParts, BundleParts, PlanParts, write};
 use stitchkit_runtime::bundle::{BundleError, ChannelTables, InPlace, Op, Placement, Quant, Step};
 use stitchkit_runtime::kernels::{Add, Attention, Conv2d, Landing, Pool2d, Shape, Window};
+use stitchkit_runtime::profile::Work;
+
+use crate::compile::cost;
 
 /// How large steps may be.
 struct Sizes {
@@ -155,6 +158,7 @@ fn empty(sizes: &Sizes) -> BundleParts {
         output: Shape::new(1, 1, OUTPUT),
         blocks: Vec::new(),
         plans: Vec::new(),
+        woven: Vec::new(),
         weights: (0..sizes.weights).map(|_| random().max(-127)).collect(),
         tables,
         shifts: vec![40; 256],
@@ -394,7 +398,7 @@ fn plan(sizes: &Sizes, parts: &BundleParts, input: Shape, made: Option<Made>, st
         arena_lower_bound_bytes: arena_bytes,
         macs,
         params: 0,
-        cost: steps.iter().map(|step| crate::compile::cost::instructions(&step.op)).sum(),
+        cost: steps.iter().map(|step| cost::instructions(&Work::of(&step.op))).sum(),
         accuracy_ppm: 0,
         float_accuracy_ppm: 0,
         output_quant: parts.input_quant,

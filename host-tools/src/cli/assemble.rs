@@ -9,6 +9,7 @@ use serde::Serialize;
 use stitchkit::assemble::cache::Cache;
 use stitchkit::assemble::{self, Assembly, Contender, Order, Prefer};
 use stitchkit::compile::ExportOptions;
+use stitchkit::compile::filters::FilterOrder;
 use stitchkit::family::Family;
 use stitchkit::fleet::Need;
 use stitchkit::fleet::limits::{Excess, Limits};
@@ -146,6 +147,7 @@ impl Command {
                 board: format!("Cortex-M4 at {} MHz", self.clock as f64 / 1e6),
                 limits: Limits::NONE,
                 fast_ram_bytes: 0,
+                filters: FilterOrder::Woven,
                 model: at_clock(self.clock)?,
                 clock_hz: Some(self.clock),
             },

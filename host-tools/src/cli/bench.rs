@@ -10,6 +10,7 @@ use stitchkit::bench::models::Model;
 use stitchkit::bench::peers::{self, Peer};
 use stitchkit::bench::{self, BenchError, Case, microflow, table};
 use stitchkit::board::emulated::{self, EMULATED, Emulated, Firmware};
+use stitchkit::compile::filters::{FilterOrder, Weave};
 use stitchkit::compile::memory::Memories;
 use stitchkit::report::table::{Align, Table, grouped};
 use stitchkit_runtime::bundle::{AlignedBytes, Bundle};
@@ -44,6 +45,9 @@ pub struct Command {
     /// Lay models out with outputs over inputs, row by row, if they take more than this otherwise, as `export` does.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["bundle", "check", "update"], value_parser = units::bytes)]
     arena_limit: Option<u64>,
+    /// Whether models have woven filters, as `export` stores them; `auto` for boards that gain.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", conflicts_with_all = ["bundle", "check", "update"])]
+    weave: Weave,
     /// A line per step too.
     #[arg(long)]
     steps: bool,
@@ -78,6 +82,7 @@ Examples:
   stitchkit bench --board qemu-m4 --model resnet8 --json           one case
   stitchkit bench --board qemu-m55 --bundle cifar10.stk --plan 2 --steps
   stitchkit bench --board qemu-m4 --model mobilenetv1 --arena-limit 40KiB --steps
+  stitchkit bench --board qemu-m4 --model autoencoder --weave never   filters one after the other
   stitchkit bench --board qemu-m4 --model dscnn --microflow        microflow built and counted beside it
   stitchkit bench --check tests/bench-baseline.json                fails on a regression
   stitchkit bench --update tests/bench-baseline.json --markdown README.md";
@@ -86,6 +91,8 @@ Examples:
 struct Subject {
     name: String,
     bytes: Vec<u8>,
+    /// With woven filters; `None` if `bytes` are a given bundle.
+    woven: Option<Vec<u8>>,
     plan: u16,
 }
 
@@ -103,12 +110,13 @@ impl Counted {
         &mut self,
         firmware: &Firmware,
         board: &Emulated,
-        subject: &Subject,
+        (subject, filters): (&Subject, FilterOrder),
         with_microflow: bool,
     ) -> Result<(), BenchError> {
-        let Subject { name, bytes, plan } = subject;
+        let Subject { name, bytes, woven, plan } = subject;
+        let own = woven.as_ref().filter(|_| filters == FilterOrder::Woven).unwrap_or(bytes);
         let unfit = |error: BenchError| Unfit { board: board.name, model: name.clone(), reason: error.to_string() };
-        match bench::count(firmware, board, name, bytes, *plan) {
+        match bench::count(firmware, board, name, own, *plan) {
             Ok(case) => self.cases.push(case),
             Err(error) if error.is_lack_of_room() => self.does_not_fit.push(unfit(error)),
             Err(error) => return Err(error),
@@ -221,7 +229,7 @@ impl Command {
         for subject in &subjects {
             for board in &boards {
                 counted
-                    .add(&firmware, board, subject, self.microflow)
+                    .add(&firmware, board, (subject, self.weave.order([board.filters])), self.microflow)
                     .with_context(|| format!("{} on {}", subject.name, board.name))?;
                 bar.inc(1);
             }
@@ -236,7 +244,9 @@ impl Command {
             let limit = self.arena_limit.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
             let memories = Memories { main_bytes: limit.into_iter().collect(), ..Memories::ONE };
             let subject = |model: Model| {
-                Ok(Subject { name: model.name().to_owned(), bytes: model.bundle_for(&memories)?, plan: 0 })
+                let bytes = |filters| model.bundle_for(&memories, filters);
+                let (apart, woven) = (bytes(FilterOrder::Apart)?, bytes(FilterOrder::Woven)?);
+                Ok(Subject { name: model.name().to_owned(), bytes: apart, woven: Some(woven), plan: 0 })
             };
             return models.into_iter().map(subject).collect();
         };
@@ -246,7 +256,7 @@ impl Command {
         let plans = if self.plans.is_empty() { (0..bundle.plan_count()).collect() } else { self.plans.clone() };
         let subject = |plan: u16| {
             let name = format!("{} plan {}", bundle.meta().name, existing_plan(&bundle, plan)?);
-            Ok(Subject { name, bytes: bytes.clone(), plan })
+            Ok(Subject { name, bytes: bytes.clone(), woven: None, plan })
         };
         plans.into_iter().map(subject).collect()
     }

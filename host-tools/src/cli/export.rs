@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 use stitchkit::assemble::cache::{self, Cache};
 use stitchkit::compile::ExportOptions;
+use stitchkit::compile::filters::{FilterOrder, Weave};
 use stitchkit::compile::memory::Memories;
 use stitchkit::export::{self, Export, ExportError, Fit, Keep, Outcome, Request};
 use stitchkit::family::Family;
@@ -61,6 +62,11 @@ pub struct Command {
     /// more of these boards hold then. `inspect --plan` shows where.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     arena_limit: Option<u64>,
+    /// Store the filters of fully connected layers woven in pairs, where a plan does a tenth of its work in such layers: a fifth
+    /// fewer instructions for them on a Cortex-M4, M7 or M33, more on other processors that read weights in place. The runtime needs
+    /// its feature `woven`.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    weave: Weave,
     /// Take stitching layers, ranges and ranking from this file, where `stitches --evaluate` or `merge --cache` kept them, if it
     /// holds those of this family; only the kept stitches are then measured.
     #[arg(long, value_name = "FILE", conflicts_with = "boards")]
@@ -123,6 +129,7 @@ impl Command {
             stitch_noise: self.stitch_noise,
             noise_images: self.noise_images,
             memories: self.memories(&boards),
+            filters: self.filters(&boards),
         };
         let stages = Stages::new(ui);
         let watch = |stage, done, all| stages.show(stage, done, all);
@@ -158,6 +165,11 @@ impl Command {
             fast_bytes: self.fast_memory.map_or(common.fast_bytes, given),
             main_bytes: self.arena_limit.map_or(common.main_bytes, |bytes| vec![given(bytes)]),
         }
+    }
+
+    /// The order of weights that suits all boards, unless another is asked for.
+    fn filters(&self, boards: &[Need]) -> FilterOrder {
+        self.weave.order(boards.iter().map(|board| board.filters))
     }
 
     /// Says which kept plans exceed the arena limit all the same.

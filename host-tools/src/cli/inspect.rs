@@ -78,6 +78,7 @@ struct StepRow {
     scratch_bytes: usize,
     in_place: bool,
     over_input: bool,
+    woven: bool,
     output_in_fast: bool,
     scratch_in_fast: bool,
 }
@@ -162,6 +163,7 @@ fn step_rows(bundle: &Bundle<'_>, plan: &Plan<'_>) -> Vec<StepRow> {
             scratch_bytes: placed.scratch.len(),
             in_place: placed.inputs.contains(&placed.output),
             over_input: placed.is_over_input(),
+            woven: bundle.is_woven(placed.index),
             output_in_fast: is_in_fast(plan, &placed.output),
             scratch_in_fast: is_in_fast(plan, &placed.scratch),
         }
@@ -270,6 +272,7 @@ fn remarks(step: &StepRow) -> String {
     let known = [
         (step.in_place, "in place"),
         (step.over_input, "over its input"),
+        (step.woven, "woven"),
         (step.output_in_fast, "output fast"),
         (step.scratch_in_fast, "scratch fast"),
     ];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use stitchkit::compile::ExportOptions;
+use stitchkit::compile::filters::FilterOrder;
 use stitchkit::compile::memory::Memories;
 use stitchkit::export::{self, Keep, Request};
 use stitchkit::family::{FILE_NAME, Family};
@@ -137,6 +138,7 @@ fn evaluate(source: &Path, ui: &Ui) -> anyhow::Result<ReportData> {
         stitch_noise: 0.001,
         noise_images: 16,
         memories: Memories::ONE,
+        filters: FilterOrder::Apart,
     };
     let stages = Stages::new(ui);
     let export = export::export(&family, &request, &|stage, done, all| stages.show(stage, done, all))?;

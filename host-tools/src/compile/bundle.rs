@@ -6,11 +6,12 @@ use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, Quant, Step};
 use stitchkit_runtime::exec::{ExecError, Executor};
 use stitchkit_runtime::kernels::{Isa, Shape};
 
+use super::filters::FilterOrder;
 use super::memory::{self, Memories, MemoryError};
 use super::merge::{Merged, merge};
 use super::{cost, pool::Pool};
 use crate::family::{Dataset, Family, InputConfig};
-use crate::quantize::integer::{IntegerBlock, flatten};
+use crate::quantize::integer::{IntegerBlock, IntegerStep, flatten};
 use crate::quantize::lower::{LowerError, lower, shape_of};
 use crate::quantize::noise::{self, StepNoise, StepSource};
 use crate::quantize::pieces::{Piece, Pieces};
@@ -114,6 +115,9 @@ pub struct Compiled {
     input: InputConfig,
     golden_inputs: Vec<Vec<i8>>,
     memories: Memories,
+    /// The order of weights that was asked for, and the one that they have.
+    filters: FilterOrder,
+    stored_filters: FilterOrder,
     parts: BundleParts,
 }
 
@@ -189,6 +193,7 @@ fn build(
         output: shape,
         blocks: Vec::new(),
         plans: Vec::new(),
+        woven: Vec::new(),
         weights: Vec::new(),
         tables: Vec::new(),
         shifts: Vec::new(),
@@ -204,6 +209,8 @@ fn build(
         input: input.clone(),
         golden_inputs,
         memories: Memories::ONE,
+        filters: FilterOrder::default(),
+        stored_filters: FilterOrder::default(),
         parts,
     };
     compiled.assemble()?;
@@ -266,6 +273,24 @@ impl Compiled {
         }
         self.memories = memories.clone();
         self.assemble()
+    }
+
+    /// Stores filters in this order, now and from now on. Results stay the same.
+    ///
+    /// # Errors
+    /// [`CompileError`] if the bundle cannot be built again.
+    pub fn order_filters(&mut self, filters: FilterOrder) -> Result<(), CompileError> {
+        if filters == self.filters {
+            return Ok(());
+        }
+        self.filters = filters;
+        self.assemble()
+    }
+
+    /// The order that weights have: the one asked for where it is worth it.
+    #[must_use]
+    pub const fn stored_filters(&self) -> FilterOrder {
+        self.stored_filters
     }
 
     /// Removes the golden vectors.
@@ -334,7 +359,14 @@ impl Compiled {
         }
         let merged = merge(&self.blocks, &self.pieces.routes);
         let mut pool = Pool::default();
-        self.parts.blocks = merged.blocks.iter().map(|block| block_parts(block, &mut pool)).collect();
+        let kernels = |&block: &usize| merged.blocks[block].steps.iter().map(|step| &step.kernel);
+        let filters = self.filters.worth_it(merged.routes.iter().map(|route| route.iter().flat_map(kernels)));
+        self.stored_filters = filters;
+        let mut are_woven = Vec::new();
+        self.parts.blocks =
+            merged.blocks.iter().map(|block| block_parts(block, filters, &mut pool, &mut are_woven)).collect();
+        self.parts.woven =
+            (0..=u16::MAX).zip(are_woven).filter_map(|(step, is_woven)| is_woven.then_some(step)).collect();
         let plans: Vec<PlanParts> = self
             .candidates
             .par_iter()
@@ -360,7 +392,7 @@ impl Compiled {
         let steps = flatten(blocks.iter().copied());
         let layout = memory::plan_in(&self.memories, self.parts.input.len() as u32, &steps)
             .map_err(|source| CompileError::Memory { path: path.clone(), source })?;
-        let ops = blocks.iter().flat_map(|b| &b.steps).map(|s| s.kernel.outline());
+        let kernels = blocks.iter().flat_map(|b| &b.steps).map(|s| &s.kernel);
         let known = self.parts.plans.iter().find(|plan| plan.stitch == candidate.id);
         Ok(PlanParts {
             stitch: candidate.id,
@@ -372,7 +404,7 @@ impl Compiled {
             arena_lower_bound_bytes: layout.lower_bound_bytes,
             macs: candidate.macs,
             params: candidate.params,
-            cost: ops.map(|op| cost::instructions(&op)).sum(),
+            cost: kernels.map(|kernel| cost::instructions(&cost::work(kernel, self.stored_filters))).sum(),
             accuracy_ppm: known.map_or(0, |plan| plan.accuracy_ppm),
             float_accuracy_ppm: known.map_or(0, |plan| plan.float_accuracy_ppm),
             output_quant: last.output_quant,
@@ -430,7 +462,13 @@ fn reference_output(bundle: &Bundle<'_>, plan: u16, input: &[i8]) -> Result<Vec<
     Ok(executor.run()?.to_vec())
 }
 
-fn block_parts(block: &IntegerBlock, pool: &mut Pool) -> BlockParts {
-    let steps = block.steps.iter().map(|step| Step { inputs: step.inputs, op: pool.record(&step.kernel) }).collect();
+/// The records of a block; appends to `are_woven` for each whether its filters are.
+fn block_parts(block: &IntegerBlock, filters: FilterOrder, pool: &mut Pool, are_woven: &mut Vec<bool>) -> BlockParts {
+    let mut record = |step: &IntegerStep| {
+        let woven = filters.weights(&step.kernel);
+        are_woven.push(woven.is_some());
+        Step { inputs: step.inputs, op: pool.record(&step.kernel, woven.as_deref()) }
+    };
+    let steps = block.steps.iter().map(&mut record).collect();
     BlockParts { name: block.name.clone(), input: block.input, steps }
 }

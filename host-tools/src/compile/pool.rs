@@ -23,10 +23,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Stores a kernel's constants and returns its record.
-    pub fn record(&mut self, kernel: &Kernel) -> Op {
+    /// Stores a kernel's constants and returns its record. The weights of a convolution are stored as `weights` has them, if given.
+    pub fn record(&mut self, kernel: &Kernel, weights: Option<&[i8]>) -> Op {
         let offsets = match kernel {
-            Kernel::Conv(conv) | Kernel::Depthwise(conv) => self.convolution(conv),
+            Kernel::Conv(conv) | Kernel::Depthwise(conv) => self.convolution(conv, weights),
             Kernel::Lut { table, .. } => Offsets { weights: self.weights(table.as_slice()), ..Offsets::default() },
             Kernel::Softmax { table, .. } | Kernel::LayerNorm { table, .. } => {
                 Offsets { bias: self.table(table), ..Offsets::default() }
@@ -39,9 +39,9 @@ impl Pool {
         kernel.record(offsets)
     }
 
-    fn convolution(&mut self, conv: &ConvKernel) -> Offsets {
+    fn convolution(&mut self, conv: &ConvKernel, weights: Option<&[i8]>) -> Offsets {
         Offsets {
-            weights: self.weights(&conv.weights),
+            weights: self.weights(weights.unwrap_or(&conv.weights)),
             bias: self.table(&conv.bias),
             multiplier: self.table(&conv.multiplier),
             shift: self.shift(&conv.shift),

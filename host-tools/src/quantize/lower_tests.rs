@@ -101,7 +101,7 @@ fn observe(graph: &Graph) -> (Batch, Vec<Batch>, Vec<Quant>) {
 /// Output of every step of a block, through a bundle of one plan and the executor.
 fn run(block: &IntegerBlock, input: &[i8], isa: Isa) -> Vec<Vec<i8>> {
     let mut pool = Pool::default();
-    let steps = block.steps.iter().map(|s| Step { inputs: s.inputs, op: pool.record(&s.kernel) }).collect();
+    let steps = block.steps.iter().map(|s| Step { inputs: s.inputs, op: pool.record(&s.kernel, None) }).collect();
     let layout = memory::plan(block.input.len() as u32, &flatten([block])).expect("block has a layout");
     let plan = PlanParts {
         stitch: 0,
@@ -127,6 +127,7 @@ fn run(block: &IntegerBlock, input: &[i8], isa: Isa) -> Vec<Vec<i8>> {
         output: block.output(),
         blocks: vec![BlockParts { name: "net".into(), input: block.input, steps }],
         plans: vec![plan],
+        woven: Vec::new(),
         weights: pool.weights,
         tables: pool.tables,
         shifts: pool.shifts,

@@ -1,6 +1,7 @@
 //! A report from a bundle alone: its plans, and the anchors as far as block names tell.
 
 use stitchkit_runtime::bundle::{Bundle, Plan};
+use stitchkit_runtime::profile::Work;
 
 use super::data::{AnchorData, BlockRef, NetworkData, ReportData, SCHEMA_VERSION};
 use super::table::ppm_share;
@@ -41,7 +42,7 @@ fn network(bundle: &Bundle<'_>, id: u16, plan: &Plan<'_>, anchors: &mut Vec<Anch
         ranking: None,
         evaluation: (plan.accuracy_ppm > 0).then_some(accuracies),
         beaten_by: None,
-        work: PlanWork::of(bundle.steps_of(plan).map(|placed| placed.step.op)),
+        work: PlanWork::of(bundle.steps_of(plan).map(|placed| Work::of_placed(bundle, &placed))),
         noise: Vec::new(),
     }
 }

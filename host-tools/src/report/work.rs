@@ -1,7 +1,6 @@
 //! The work of a whole plan, summed by class of steps. Latency models are linear, so the sums predict what the steps do.
 
 use serde::{Deserialize, Serialize};
-use stitchkit_runtime::bundle::Op;
 use stitchkit_runtime::profile::{Coefficients, LatencyModel, OpClass, Work};
 
 /// Work of all steps of one class.
@@ -19,11 +18,11 @@ struct ClassWork {
 pub struct PlanWork(Vec<ClassWork>);
 
 impl PlanWork {
-    /// The work of these steps together.
+    /// The work of steps together.
     #[must_use]
-    pub fn of(ops: impl IntoIterator<Item = Op>) -> Self {
+    pub fn of(works: impl IntoIterator<Item = Work>) -> Self {
         let mut sums: Vec<ClassWork> = Vec::new();
-        for work in ops.into_iter().map(|op| Work::of(&op)) {
+        for work in works {
             let class = work.class.name();
             let amounts = work.amounts();
             match sums.iter_mut().find(|sum| sum.class == class) {
@@ -52,6 +51,7 @@ impl PlanWork {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stitchkit_runtime::bundle::Op;
     use stitchkit_runtime::kernels::{Add, Shape};
 
     #[test]
@@ -61,7 +61,8 @@ mod tests {
         let ops =
             [Op::Add { shape: Shape::new(4, 4, 8), add }, lut(5), Op::Add { shape: Shape::new(2, 2, 3), add }, lut(7)];
         let model = LatencyModel { weight_byte_ps: 77_777, ..LatencyModel::CORTEX_M4 };
-        let steps: u64 = ops.iter().map(|op| model.step_ps(&Work::of(op))).sum();
-        assert_eq!(PlanWork::of(ops).latency_us(&model), steps.div_ceil(1_000_000));
+        let works = ops.each_ref().map(Work::of);
+        let steps: u64 = works.iter().map(|work| model.step_ps(work)).sum();
+        assert_eq!(PlanWork::of(works).latency_us(&model), steps.div_ceil(1_000_000));
     }
 }

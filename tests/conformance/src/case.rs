@@ -20,6 +20,8 @@ pub struct Case {
 pub enum Op {
     /// `conv2d_s8`.
     Conv2d(Convolution),
+    /// `woven_s8`: a fully connected layer whose filters are woven in pairs.
+    Woven(Convolution),
     /// `depthwise_s8`.
     Depthwise(Convolution),
     /// `add_s8` or `add_in_place_s8`.

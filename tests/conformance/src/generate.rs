@@ -43,7 +43,7 @@ fn lengths(case: &Case) -> [usize; SLOTS] {
         [g.input.len(), 0, weights, 4 * c, 4 * c, c, 0, scratch, g.output.len()]
     };
     match case.op {
-        Op::Conv2d(c) => {
+        Op::Conv2d(c) | Op::Woven(c) => {
             let g = c.geometry(c.groups);
             conv(&g, g.taps() * usize::from(g.output.c), g.scratch_bytes())
         }
@@ -124,7 +124,7 @@ pub fn operands<'a>(case: &Case, buffer: &'a mut [u8]) -> Option<Operands<'a>> {
     fill.activations(Values::Random, output);
     fill.garbage(case, scratch);
     match case.op {
-        Op::Conv2d(c) | Op::Depthwise(c) => {
+        Op::Conv2d(c) | Op::Woven(c) | Op::Depthwise(c) => {
             fill.activations(c.values, input);
             fill.weights(c.values, weights);
             let taps = weights.len() / bias.len().max(1);

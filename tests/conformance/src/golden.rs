@@ -82,6 +82,18 @@ pub(crate) const GOLDEN: &[u32] = &[
     0xb1c9e3c8, // fully connected, 7 rows, odd sizes
     0x94f033ce, // fully connected, 640 to 10 features
     0x190c7c9b, // fully connected, one feature
+    0x2a8d5938, // woven, 32 to 10 features
+    0x50db0d36, // woven, 8 to 2 features
+    0x0c55e06e, // woven, 128 to 20 features
+    0x67196f2f, // woven, 136 to 6 features
+    0x854c060d, // woven, 640 to 12 features
+    0xf7c5b2be, // woven, on odd addresses
+    0xe80418db, // woven, sums on the rails
+    0xd531e339, // woven, sums beyond 24 bits
+    0x168534e7, // woven, shifts below 32
+    0x748f5cb8, // woven, shifts from 1
+    0x890b5efd, // woven, ties
+    0x5c1258e1, // woven, extreme accumulators
     0xbf850e6e, // depthwise 3x3
     0xdce567a3, // depthwise 3x3 on odd addresses
     0xafaff849, // depthwise, 5 channels

@@ -5,7 +5,7 @@ use core::fmt;
 use stitchkit_runtime::kernels::{
     Conv2d, Isa, Landing, LayerNorm, Requant, Shape, ShapeError, add_in_place_s8, add_s8, attention_s8, avg_pool_s8,
     concat_s8, conv2d_s8, depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, slice_s8, softmax_s8,
-    transpose_s8,
+    transpose_s8, woven_s8,
 };
 
 use crate::case::{Case, Form, Op};
@@ -74,6 +74,10 @@ pub fn execute<'a>(case: &Case, isa: Isa, operands: &'a mut Operands<'_>) -> Res
         Op::Conv2d(c) => {
             let geometry: Conv2d = c.geometry(c.groups);
             conv2d_s8(isa, &geometry, &requant(c.landing), c.residual.as_ref(), input, weights, scratch, output)?;
+        }
+        Op::Woven(c) => {
+            let geometry = c.geometry(c.groups);
+            woven_s8(isa, &geometry, &requant(c.landing), input, weights, scratch, output)?;
         }
         Op::Depthwise(c) => {
             let geometry = c.geometry(c.channels);

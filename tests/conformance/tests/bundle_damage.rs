@@ -10,7 +10,7 @@ use outcome::{outputs, parse_and_run, parts_outcome};
 use proptest::prelude::*;
 use serde_json::Value;
 use stitchkit_runtime::bundle::write::{BundleParts, write};
-use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, PlanFault, SectionId, VERSION_MAJOR};
+use stitchkit_runtime::bundle::{AlignedBytes, Bundle, BundleError, PlanFault, SectionId, StepFault, VERSION_MAJOR};
 use stitchkit_tests::image::{Image, Section};
 use stitchkit_tests::{builder::Builder, every_op};
 
@@ -120,12 +120,14 @@ fn a_newer_minor_version_is_read_and_another_major_version_refused() {
 
 #[test]
 fn a_missing_or_repeated_section_is_named() {
-    for id in SectionId::ALL {
+    for &id in SectionId::ALL {
         let mut image = Image::read(&intact());
         let at = image.sections.iter().position(|s| s.tag == id.tag()).expect("the fixture has every section");
         let section = image.sections.remove(at);
         let error = parse_error(&image.write());
-        assert_eq!(error, id.is_required().then_some(BundleError::MissingSection(id)), "{id:?}");
+        // Without the section that says so, no filters are woven.
+        let is_missed = id.is_required() && id != SectionId::Woven;
+        assert_eq!(error, is_missed.then_some(BundleError::MissingSection(id)), "{id:?}");
         image.sections.extend([section.clone(), section]);
         let index = image.sections.len() as u16 - 1;
         assert_eq!(parse_error(&image.write()), Some(BundleError::SectionTable { index }), "{id:?}");
@@ -249,6 +251,31 @@ fn a_section_of_divisions_has_four_bytes_per_plan() {
         let mut image = Image::read(&intact());
         image.section_mut(*b"FAST").expect("the fixture has every section").bytes.resize(len, 0);
         assert_eq!(parse_error(&image.write()), Some(BundleError::Optional(SectionId::Fast)), "{len}");
+    }
+}
+
+#[test]
+fn only_fully_connected_layers_have_woven_filters() {
+    let honest = parts();
+    let steps = honest.blocks.iter().flat_map(|block| &block.steps).count() as u16;
+    let [woven] = honest.woven[..] else { panic!("the fixture has one such layer") };
+    for index in (0..steps).filter(|&index| index != woven) {
+        let error = write(&BundleParts { woven: vec![index], ..honest.clone() }).expect_err("not such a layer");
+        assert_eq!(error, BundleError::Step { index, fault: StepFault::Geometry });
+    }
+    let beyond = steps.next_multiple_of(8);
+    let error = write(&BundleParts { woven: vec![beyond], ..honest }).expect_err("no such step");
+    assert_eq!(error, BundleError::Record { section: SectionId::Woven, index: beyond });
+}
+
+#[test]
+fn a_section_of_woven_filters_has_a_bit_per_step() {
+    let mut image = Image::read(&intact());
+    let len = image.section_mut(*b"WOVN").expect("the fixture has every section").bytes.len();
+    for len in [len - 1, len + 1, len + 16] {
+        image.section_mut(*b"WOVN").expect("the fixture has every section").bytes.resize(len, 0);
+        let error = BundleError::Record { section: SectionId::Woven, index: 0 };
+        assert_eq!(parse_error(&image.write()), Some(error), "{len}");
     }
 }
 

@@ -201,7 +201,7 @@ fn structure_checks_trust_weights_and_nothing_else() {
     let file = resnet8::bundle().expect("the fixture is valid");
     let image = Image::read(&file);
     let start = |tag: &[u8]| file.windows(4).position(|window| window == tag).expect("in the section table");
-    for id in SectionId::ALL.into_iter().filter(|id| image.sections.iter().any(|s| s.tag == id.tag())) {
+    for &id in SectionId::ALL.iter().filter(|id| image.sections.iter().any(|s| s.tag == id.tag())) {
         let tag = id.tag();
         let row = start(tag.as_slice());
         let offset = u32::from_le_bytes(file[row + 8..row + 12].try_into().expect("4 bytes")) as usize;

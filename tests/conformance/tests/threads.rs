@@ -74,8 +74,9 @@ fn bundle_of(op: &CaseOp, operands: &Operands<'_>) -> Option<Vec<u8>> {
     let row = |c| Shape::new(1, 1, c);
     let tables =
         |landing: Landing| ChannelTables { bias: 0, multiplier: operands.bias.len() as u32, shift: 0, landing };
+    let is_woven = matches!(op, CaseOp::Woven(_));
     let op = match *op {
-        CaseOp::Conv2d(c) => {
+        CaseOp::Conv2d(c) | CaseOp::Woven(c) => {
             Op::Conv2d { geometry: c.geometry(c.groups), weights: 0, tables: tables(c.landing), residual: c.residual }
         }
         CaseOp::Depthwise(c) => {
@@ -111,6 +112,7 @@ fn bundle_of(op: &CaseOp, operands: &Operands<'_>) -> Option<Vec<u8>> {
     parts.weights.extend_from_slice(operands.weights);
     parts.tables.extend(operands.bias.iter().chain(operands.multiplier.iter()).chain(operands.table.iter()));
     parts.shifts.extend_from_slice(operands.shift);
+    parts.woven.extend(is_woven.then_some(0));
     let take = |at: u16, len: u16| Op::Slice { input: row(first + second), first: [0, 0, at], output: row(len) };
     let steps = match second {
         0 => vec![([0, 0], op)],

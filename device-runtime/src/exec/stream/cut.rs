@@ -82,6 +82,11 @@ impl<'a> Cut<'a> {
         gathered.saturating_add(staged)
     }
 
+    /// Fewest output channels of a piece: filters that [can be woven](Conv2d::can_be_woven) stay in pairs, whether they are or not.
+    pub fn least_channels(&self) -> usize {
+        if self.residual.is_none() && self.geometry.can_be_woven() { 2 } else { 1 }
+    }
+
     /// Window that a piece of `count` channels takes; all channels need no staging.
     pub fn window_bytes(&self, count: usize) -> usize {
         let staging = if count >= self.channels() { 0 } else { self.staging_bytes(count, 1) };
@@ -108,6 +113,7 @@ impl<'a> Cut<'a> {
             // Kernels take depthwise channels in fours and filters in pairs.
             4.. if self.is_depthwise => fits & !3,
             2.. if !self.is_depthwise => fits & !1,
+            _ if fits < self.least_channels() => 0,
             _ => fits,
         }
     }

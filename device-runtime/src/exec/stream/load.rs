@@ -5,7 +5,7 @@ use super::cut::Cut;
 use super::pieces::Piece;
 use super::pieces::constant_bytes;
 use crate::bundle::check::{check_exponentials, check_requant};
-use crate::bundle::{ChannelTables, Op, StreamedBundle};
+use crate::bundle::{Bundle, ChannelTables, Op, StreamedBundle};
 use crate::exec::ExecError;
 use crate::exec::dispatch::{Constants, TABLE_ENTRIES};
 use crate::kernels::{Requant, ShapeError};
@@ -107,7 +107,7 @@ pub struct Loaded<'w> {
 }
 
 /// Finds the constants of `piece` in `window`, which [`load`] has filled, and checks their ranges.
-pub fn loaded<'w>(piece: &Piece, window: &'w mut [u8]) -> Result<Loaded<'w>, StreamError> {
+pub fn loaded<'w>(bundle: &Bundle<'_>, piece: &Piece, window: &'w mut [u8]) -> Result<Loaded<'w>, StreamError> {
     let step = piece.placed.index;
     let changed = ExecError::Kernel { step, error: ShapeError::Table };
     let damaged = |_| StreamError::Constants { step };
@@ -144,7 +144,7 @@ pub fn loaded<'w>(piece: &Piece, window: &'w mut [u8]) -> Result<Loaded<'w>, Str
             };
             check_requant(&requant).map_err(damaged)?;
             let weights = bytemuck::cast_slice(constants.get(room.weights).ok_or(changed)?);
-            let constants = Constants::Channels { weights, requant };
+            let constants = Constants::of_channels(bundle, step, weights, requant);
             return Ok(Loaded { constants, staging: bytemuck::cast_slice_mut(staging) });
         }
         _ => Constants::None,

@@ -9,6 +9,8 @@ use crate::bundle::Op;
 use crate::exec::Regions;
 use crate::exec::dispatch::Constants;
 use crate::kernels::{Add, Isa, ShapeError, add_in_place_s8, add_s8, conv2d_s8, depthwise_s8};
+#[cfg(feature = "woven")]
+use crate::kernels::{Requant, woven_s8};
 
 /// Computes `piece` with its constants; `staging` holds at least one row of it.
 pub fn run_part(
@@ -21,9 +23,12 @@ pub fn run_part(
     if let (Op::AddConstant { shape, add, .. }, Constants::Values(values)) = (&piece.placed.step.op, constants) {
         return add_part(isa, piece, add, usize::from(shape.c), values, memory);
     }
-    let (Some(cut), Constants::Channels { weights, requant }) = (Cut::of(&piece.placed.step.op), constants) else {
-        return Err(ShapeError::Weights);
-    };
+    let Some(cut) = Cut::of(&piece.placed.step.op) else { return Err(ShapeError::Weights) };
+    #[cfg(feature = "woven")]
+    if let Constants::Woven { weights, requant } = constants {
+        return woven_part(isa, piece, &cut, weights, requant, memory);
+    }
+    let Constants::Channels { weights, requant } = constants else { return Err(ShapeError::Weights) };
     let placed = &piece.placed;
     let ranges = [&placed.inputs[0], &placed.scratch, &placed.output];
     let [input, scratch, output] = memory.three(ranges)?;
@@ -60,6 +65,23 @@ pub fn run_part(
         row += rows;
     }
     Ok(())
+}
+
+/// An even number of outputs of a fully connected layer.
+#[cfg(feature = "woven")]
+fn woven_part(
+    isa: Isa,
+    piece: &Piece,
+    cut: &Cut<'_>,
+    weights: &[i8],
+    requant: &Requant<'_>,
+    memory: &mut Regions<'_>,
+) -> Result<(), ShapeError> {
+    let placed = &piece.placed;
+    let [input, scratch, output] = memory.three([&placed.inputs[0], &placed.scratch, &placed.output])?;
+    let output = output.get_mut(piece.channels.clone()).ok_or(ShapeError::Output)?;
+    let geometry = cut.part(&piece.channels, 0, 1).geometry;
+    woven_s8(isa, &geometry, requant, input, weights, bytemuck::cast_slice_mut(scratch), output)
 }
 
 /// Adds `values` to some positions of `channels` bytes each.

@@ -140,7 +140,7 @@ fn least_bytes(placed: &PlacedStep) -> usize {
     if let Op::AddConstant { shape, .. } = op {
         return usize::from(shape.c);
     }
-    Cut::of(op).map_or(whole, |cut| cut.window_bytes(1).min(whole))
+    Cut::of(op).map_or(whole, |cut| cut.window_bytes(cut.least_channels()).min(whole))
 }
 
 /// Bytes that a step reads from storage.

@@ -7,7 +7,7 @@ use crate::exec::dispatch::Constants;
 use crate::exec::regions::{three, two};
 use crate::kernels::{
     Isa, LayerNorm, Requant, ShapeError, add_in_place_s8, add_s8, attention_queries_s8, avg_pool_s8, conv2d_s8,
-    depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8,
+    depthwise_s8, layer_norm_s8, lut_in_place_s8, lut_s8, max_pool_s8, softmax_s8, woven_s8,
 };
 
 /// A step, or one that computes part of its output.
@@ -82,7 +82,7 @@ impl<'x> Piece<'x> {
             return match &self.op {
                 _ if output.h > 1 => Some((Axis::Grid(along), usize::from(output.h))),
                 _ if along == Along::Columns && output.w > 1 => Some((Axis::Grid(along), usize::from(output.w))),
-                Op::Conv2d { geometry, .. } if geometry.groups == 1 && output.w == 1 => {
+                Op::Conv2d { geometry, .. } if geometry.groups == 1 && output.w == 1 && !self.is_woven() => {
                     Some((Axis::Channels, usize::from(output.c)))
                 }
                 _ => None,
@@ -95,6 +95,10 @@ impl<'x> Piece<'x> {
             Op::Add { .. } | Op::AddConstant { .. } | Op::Lut { .. } => Some((Axis::Elements, self.output.len())),
             _ => None,
         }
+    }
+
+    fn is_woven(&self) -> bool {
+        matches!(self.constants, Constants::Woven { .. })
     }
 
     /// Most parts it can be cut into.
@@ -173,6 +177,9 @@ impl<'x> Piece<'x> {
         match (&op, &constants) {
             (Op::Conv2d { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
                 conv2d_s8(isa, geometry, requant, residual.as_ref(), required?, weights, scratch, output)
+            }
+            (Op::Conv2d { geometry, .. }, Constants::Woven { weights, requant }) => {
+                woven_s8(isa, geometry, requant, required?, weights, scratch, output)
             }
             (Op::Depthwise { geometry, residual, .. }, Constants::Channels { weights, requant }) => {
                 depthwise_s8(isa, geometry, requant, residual.as_ref(), required?, weights, output)

@@ -5,6 +5,8 @@ use super::filters::{Job, PARTIAL, four_windows};
 use super::finish::Finish;
 use super::instructions::{Halves, dual_multiply_add, even_bytes, odd_bytes};
 use super::pack;
+#[cfg(feature = "woven")]
+use super::pairs::one_window_woven;
 use super::pairs::{Pairs, one_window};
 use crate::kernels::params::{Add, Conv2d, Landing, Requant, Window};
 use crate::kernels::scales::pre_shift;
@@ -44,6 +46,21 @@ pub fn conv2d(
         filters.weights = weights.get(filters.first * taps..).unwrap_or(&[]);
         every_window(&gather, &mut filters, (group * inputs, inputs), quads, output);
     }
+}
+
+/// A fully connected layer [whose filters can be woven](Conv2d::can_be_woven) and are; `scratch` as for [`conv2d`]. False, with
+/// nothing written, if shifts or the place of the weights do not suit.
+#[cfg(feature = "woven")]
+pub fn woven(p: &Conv2d, q: &Requant<'_>, input: &[i8], weights: &[i8], scratch: &mut [u8], output: &mut [i8]) -> bool {
+    let (taps, count) = (p.taps(), usize::from(p.output.c));
+    let Ok(quads) = bytemuck::try_cast_slice_mut::<u8, Halves>(scratch) else { return false };
+    let finish = Finish::new(q.landing, None);
+    let bits = pre_shift(q, count, taps);
+    let filters = Filters { q, finish, taps, weights, first: 0, count, bits, job: None };
+    point(input, 0, taps, quads);
+    let is_done = filters.pairs(one_window_woven, 0, quads, output).is_some();
+    filters.finish.clamp(output);
+    is_done
 }
 
 /// All windows with the filters of one group, whose first input channel and number of input channels is `inputs`.
@@ -89,6 +106,9 @@ fn every_window(
         }
     }
 }
+
+/// All pairs of filters over one window.
+type PairLoop = unsafe extern "C" fn(&Pairs);
 
 /// The values of four windows; before that, a window on its way to them.
 type Values = Copy;
@@ -195,16 +215,16 @@ impl Filters<'_> {
     /// Saturated outputs of the filters from `from` on.
     #[inline(never)]
     fn saturated(&self, from: usize, quads: &[Halves], values: &mut [i8]) {
-        let mut at = from + self.pairs(from, quads, values).unwrap_or(0);
+        let mut at = from + self.pairs(one_window, from, quads, values).unwrap_or(0);
         while let Some(value) = values.get_mut(at - from) {
             *value = self.value(at, quads).unwrap_or(0);
             at += 1;
         }
     }
 
-    /// Saturated outputs from `from` on, as many as are made two at a time; how many those are.
+    /// Saturated outputs from `from` on, as many as `run` makes two at a time; how many those are.
     #[inline(always)]
-    fn pairs(&self, from: usize, quads: &[Halves], held: &mut [i8]) -> Option<usize> {
+    fn pairs(&self, run: PairLoop, from: usize, quads: &[Halves], held: &mut [i8]) -> Option<usize> {
         let (count, taps, bits) = (held.len() & !1, self.taps, self.bits?);
         if !taps.is_multiple_of(8) || count == 0 {
             return None;
@@ -229,7 +249,7 @@ impl Filters<'_> {
             bits,
         };
         // SAFETY: tables, places, columns and weights are as long as `count` and `taps` say, and on word boundaries.
-        unsafe { one_window(&pairs) };
+        unsafe { run(&pairs) };
         Some(count)
     }
 

@@ -244,6 +244,7 @@ pub fn parts() -> BundleParts {
         output: Shape::new(1, 1, CLASSES),
         blocks,
         plans,
+        woven: Vec::new(),
         weights: builder.weights,
         tables: builder.tables,
         shifts: builder.shifts,

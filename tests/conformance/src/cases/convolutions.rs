@@ -38,6 +38,10 @@ const fn conv(name: &'static str, seed: u32, skew: u8, op: Convolution) -> Case 
     Case { name, op: Op::Conv2d(op), seed, skew }
 }
 
+const fn woven(name: &'static str, seed: u32, skew: u8, op: Convolution) -> Case {
+    Case { name, op: Op::Woven(op), seed, skew }
+}
+
 const fn depthwise(name: &'static str, seed: u32, skew: u8, op: Convolution) -> Case {
     Case { name, op: Op::Depthwise(op), seed, skew }
 }
@@ -123,6 +127,18 @@ pub(super) const CASES: &[Case] = &[
     conv("fully connected, 7 rows, odd sizes", 94, 3, Convolution { input: [1, 7, 33], channels: 9, ..DENSE }),
     conv("fully connected, 640 to 10 features", 95, 0, Convolution { input: [1, 1, 640], ..DENSE }),
     conv("fully connected, one feature", 96, 0, Convolution { input: [1, 1, 1], channels: 1, ..DENSE }),
+    woven("woven, 32 to 10 features", 500, 0, DENSE),
+    woven("woven, 8 to 2 features", 501, 0, Convolution { input: [1, 1, 8], channels: 2, ..DENSE }),
+    woven("woven, 128 to 20 features", 502, 0, Convolution { input: [1, 1, 128], channels: 20, landing: RELU, ..DENSE }),
+    woven("woven, 136 to 6 features", 503, 0, Convolution { input: [1, 1, 136], channels: 6, landing: NARROW, ..DENSE }),
+    woven("woven, 640 to 12 features", 504, 0, Convolution { input: [1, 1, 640], channels: 12, ..DENSE }),
+    woven("woven, on odd addresses", 505, 1, Convolution { input: [1, 1, 64], channels: 4, ..DENSE }),
+    woven("woven, sums on the rails", 506, 0, Convolution { input: [1, 1, 504], channels: 4, values: Values::Rails, scales: Scales::Shifts(38, 42), ..DENSE }),
+    woven("woven, sums beyond 24 bits", 507, 0, Convolution { input: [1, 1, 1024], channels: 4, values: Values::Lowest, scales: Scales::Shifts(40, 44), ..DENSE }),
+    woven("woven, shifts below 32", 508, 0, Convolution { values: Values::Small, bias: Bias::Zero, scales: Scales::Shifts(24, 31), ..DENSE }),
+    woven("woven, shifts from 1", 509, 0, Convolution { values: Values::Small, bias: Bias::Zero, scales: Scales::Shifts(1, 31), ..DENSE }),
+    woven("woven, ties", 510, 0, Convolution { values: Values::Small, bias: Bias::Zero, scales: Scales::Ties, ..DENSE }),
+    woven("woven, extreme accumulators", 511, 0, Convolution { channels: 16, bias: Bias::Extreme, scales: Scales::Shifts(53, 56), ..DENSE }),
     depthwise("depthwise 3x3", 100, 0, DEPTHWISE),
     depthwise("depthwise 3x3 on odd addresses", 101, 1, DEPTHWISE),
     depthwise("depthwise, 5 channels", 102, 0, Convolution { input: [5, 6, 5], channels: 5, ..DEPTHWISE }),

@@ -1,6 +1,6 @@
 //! Every operator once more, straight from its definition, in 128-bit integers and with one index per element.
 
-use stitchkit_conformance::{Case, Op, Operands};
+use stitchkit_conformance::{Case, Convolution, Op, Operands};
 use stitchkit_runtime::kernels::{Add, Conv2d, Landing, Pool2d, Shape};
 
 use super::wide_tokens;
@@ -17,6 +17,7 @@ pub fn output(case: &Case, operands: &Operands<'_>) -> Vec<i8> {
                 ((channel * kernel_rows + row) * width + column) * per_group + within
             })
         }
+        Op::Woven(c) => woven(c, operands),
         Op::Depthwise(c) => {
             let geometry = c.geometry(c.channels);
             convolve(&geometry, c.landing, c.residual, operands, |channel, [row, column], _, [_, width]| {
@@ -42,6 +43,26 @@ pub fn output(case: &Case, operands: &Operands<'_>) -> Vec<i8> {
         }
         Op::Slice(from, first, to) => slice(from.map(usize::from), first.map(usize::from), to.map(usize::from), input),
     }
+}
+
+/// A fully connected layer, each filter taken out of its pair.
+fn woven(c: &Convolution, operands: &Operands<'_>) -> Vec<i8> {
+    let taps = usize::from(c.input[2]);
+    let tap = |pair: usize, k: usize| {
+        let place = 2 * (taps * pair + (k & !3) + [0, 2, 1, 3][k % 4]);
+        let [low, high] = [operands.weights[place], operands.weights[place + 1]].map(i128::from);
+        // The low byte's sign was taken from the high one.
+        [low, high + i128::from(low < 0)]
+    };
+    let result = |channel: usize| {
+        let product = |k: usize| tap(channel / 2, k)[channel % 2] * i128::from(operands.input[k]);
+        let sum: i128 = (0..taps).map(product).sum();
+        // The odd filter's sum has 24 bits.
+        let sum = if channel.is_multiple_of(2) { sum } else { (sum + (1 << 23)).rem_euclid(1 << 24) - (1 << 23) };
+        let acc = sum + i128::from(operands.bias[channel]);
+        land(acc, operands.multiplier[channel], operands.shift[channel], c.landing)
+    };
+    (0..usize::from(c.channels)).map(result).collect()
 }
 
 /// Rounds `numerator / 2^shift` half up.

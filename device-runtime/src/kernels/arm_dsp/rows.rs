@@ -143,24 +143,25 @@ impl<'a> Strip<'a> {
         let line = room.wrapping_byte_add(self.values);
         self.walk.lines = [line, line.wrapping_add(self.pitch), line.wrapping_add(2 * self.pitch)];
         let channels = usize::from(self.p.input.c);
-        for first in (0..channels & !3).step_by(4) {
-            source.first = first;
+        source.first = 0;
+        while source.first + 4 <= channels {
             // SAFETY: the source stands at four channels of the tables.
             let group = unsafe {
                 pack_group(group.as_mut_ptr(), source);
                 group.assume_init_mut()
             };
-            self.channels(first, source, group, room, output);
+            self.channels(source, group, room, output);
             self.lines.from = self.lines.from.wrapping_add(4);
+            source.first += 4;
         }
     }
 
-    /// Four channels from `first` on, in every row.
+    /// The four channels of `group`, in every row.
     #[inline(always)]
-    fn channels(&mut self, first: usize, source: &Source, group: &mut Group, values: *mut Pair, output: &mut [i8]) {
+    fn channels(&mut self, source: &Source, group: &mut Group, values: *mut Pair, output: &mut [i8]) {
         let channels = usize::from(self.p.input.c);
         let mut row = 0usize.wrapping_sub(self.p.window.pad[0].into());
-        let mut place = self.left * channels + first;
+        let mut place = self.left * channels + source.first;
         let mut left = usize::from(self.p.output.h);
         // Lines that are there already.
         let mut kept = 0;

@@ -31,7 +31,7 @@ use super::check;
 use super::isa;
 use super::isa::Isa;
 use super::params::{Add, Conv2d, Landing, Requant, ShapeError};
-use super::scales::pre_shift;
+use super::scales::{FRACTION, pre_shift};
 
 /// Which filters a convolution has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ pub(super) struct Tables {
     pub bias: Vec<i32>,
     /// Multipliers.
     pub multiplier: Vec<i32>,
-    /// Right shifts of the upper half of the product, 1 to 31; on Arm less one and negative: left shifts of twice that half.
+    /// Right shifts of the upper half of the product, 1 to 31; on Arm left shifts of twice that half to [`FRACTION`].
     pub shift: Vec<i32>,
     /// Bits by which sums are shifted left first; see [`pre_shift`].
     pub bits: u32,
@@ -141,7 +141,7 @@ impl Tables {
             filled
         };
         let offset = |sum: i32| i32::from(form.flip).wrapping_mul(sum);
-        let shift = |shift: i32| if cfg!(neon) { -1 - shift } else { shift };
+        let shift = |shift: i32| if cfg!(neon) { FRACTION - 1 - shift } else { shift };
         let shifts = q.shift.iter().map(|&by| (i32::from(by) + bits as i32 - 32).clamp(1, 31));
         Self {
             bias: fill(&mut q.bias.iter().zip(sums).map(|(&bias, &sum)| bias.wrapping_add(offset(sum))), 0),

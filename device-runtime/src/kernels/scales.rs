@@ -6,6 +6,9 @@
 
 use super::params::Requant;
 
+/// Fraction bits of scaled sums that vectors of 64-bit Arm round: with the sign and nine bits before the point they fill 32 bits.
+#[cfg_attr(not(neon), allow(dead_code))]
+pub const FRACTION: i32 = 22;
 /// Most bits by which accumulators are shifted left.
 const MAX_PRE_SHIFT: u32 = 8;
 

@@ -99,13 +99,21 @@ fn weights(len: usize) -> impl Strategy<Value = Vec<i8>> {
     })
 }
 
-/// Additions within the bounds that make 32-bit arithmetic exact.
+/// Additions within the bounds that make 32-bit arithmetic exact: any, or such as exporters write.
 pub fn addition() -> impl Strategy<Value = Add> {
     let multiplier = -Add::MAX_MULTIPLIER..=Add::MAX_MULTIPLIER;
     let offset = -Add::MAX_OFFSET..=Add::MAX_OFFSET;
-    (multiplier.clone(), multiplier, offset, 1..=Add::MAX_SHIFT, -128..=0i8, 0..=127i8).prop_map(
-        |(a_multiplier, b_multiplier, offset, shift, lo, hi)| Add { a_multiplier, b_multiplier, offset, shift, lo, hi },
-    )
+    let any = (multiplier.clone(), multiplier, offset, 1..=Add::MAX_SHIFT, -128..=0i8, 0..=127i8);
+    let usual = (1 << 17..=Add::MAX_MULTIPLIER, 1 << 17..=Add::MAX_MULTIPLIER, -1 << 25..=1 << 25, 18..=Add::MAX_SHIFT);
+    let usual = usual.prop_map(|(a, b, offset, shift)| (a, b, offset, shift, i8::MIN, i8::MAX));
+    prop_oneof![any, usual].prop_map(|(a_multiplier, b_multiplier, offset, shift, lo, hi)| Add {
+        a_multiplier,
+        b_multiplier,
+        offset,
+        shift,
+        lo,
+        hi,
+    })
 }
 
 fn windows() -> impl Strategy<Value = Window> {

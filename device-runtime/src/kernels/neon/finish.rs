@@ -3,13 +3,17 @@
 use core::arch::aarch64::*;
 
 use crate::kernels::params::{Add, Landing, Requant};
+use crate::kernels::scales::FRACTION;
+
+/// Those of the fraction bits that are left when a sum's upper half is taken.
+const LAST: i32 = FRACTION - 16;
 
 /// Biases, multipliers and shifts of four channels.
 #[derive(Clone, Copy)]
 pub struct Tables {
     bias: int32x4_t,
     multiplier: int32x4_t,
-    /// Left shift after the doubling multiplication: negative.
+    /// Left shift after the doubling multiplication, to [`FRACTION`].
     shift: int32x4_t,
 }
 
@@ -36,6 +40,25 @@ impl Tables {
         [0, 4].map(|at| unsafe { Self::of(tables.map(|table| table.wrapping_add(at))) })
     }
 
+    /// Sixteen entries of each of the three tables.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[cfg(any(test, feature = "std"))]
+    #[inline(always)]
+    pub unsafe fn of_sixteen(tables: [*const i32; 3]) -> [Self; 4] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [bias, multiplier, shift] = tables.map(|table| vld1q_s32_x4(table));
+            [
+                Self { bias: bias.0, multiplier: multiplier.0, shift: shift.0 },
+                Self { bias: bias.1, multiplier: multiplier.1, shift: shift.1 },
+                Self { bias: bias.2, multiplier: multiplier.2, shift: shift.2 },
+                Self { bias: bias.3, multiplier: multiplier.3, shift: shift.3 },
+            ]
+        }
+    }
+
     /// The biases, which sums start with.
     #[inline(always)]
     pub fn bias(&self) -> int32x4_t {
@@ -55,10 +78,13 @@ impl Bytes {
     #[inline(always)]
     pub fn new(Landing { zero_point, lo, hi }: Landing) -> Self {
         // SAFETY: vectors are part of this architecture.
-        unsafe { Self { zero_point: vdupq_n_s16(zero_point.into()), lo: vdupq_n_s8(lo), hi: vdupq_n_s8(hi) } }
+        unsafe {
+            Self { zero_point: vdupq_n_s16(i16::from(zero_point) << LAST), lo: vdupq_n_s8(lo), hi: vdupq_n_s8(hi) }
+        }
     }
 
-    /// Sixteen values. Saturation to 16 bits before the zero point is added changes nothing that the clamp would not.
+    /// Sixteen values, rounded half up from [`FRACTION`] bits. Nothing but bits behind the half is cut off before, and saturation
+    /// to 32 bits, or to 16 when the zero point is added, changes nothing that the clamp would not.
     #[inline(always)]
     pub fn of(&self, scaled: [int32x4_t; 4]) -> int8x16_t {
         let values = self.saturated(scaled);
@@ -71,9 +97,9 @@ impl Bytes {
     fn saturated(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
-            let low = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), self.zero_point);
-            let high = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(c), d), self.zero_point);
-            vqmovn_high_s16(vqmovn_s16(low), high)
+            let upper = |a, b| vuzp2q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+            let (low, high) = (vqaddq_s16(upper(a, b), self.zero_point), vqaddq_s16(upper(c, d), self.zero_point));
+            vqrshrn_high_n_s16::<LAST>(vqrshrn_n_s16::<LAST>(low), high)
         }
     }
 }
@@ -140,15 +166,14 @@ impl<'a> Finish<'a> {
             Tables {
                 bias: vld1q_s32(bias.as_ptr()),
                 multiplier: vld1q_s32(multiplier.as_ptr()),
-                shift: vsubq_s32(vdupq_n_s32(31 - self.bits), shift),
+                shift: vsubq_s32(vdupq_n_s32(FRACTION + 31 - self.bits), shift),
             }
         }
     }
 
     /// Sixteen sums, bias included, to int8; every four with tables of their own.
     ///
-    /// The doubling multiplication keeps the product without its lowest 31 bits, and the shift rounds what is left half up.
-    /// That rounds the whole product half up, because shifts plus `bits` are above 31.
+    /// The doubling multiplication keeps the product without its lowest 31 bits, where shifts plus `bits` have no half.
     #[inline(always)]
     fn values(&self, mut sums: [int32x4_t; 4], tables: [Tables; 4]) -> int8x16_t {
         if self.bits != 0 {
@@ -201,7 +226,7 @@ impl<'a> Finish<'a> {
                 held = vsetq_lane_s32::<1>(places[1].read_unaligned(), held);
                 held = vsetq_lane_s32::<2>(places[2].read_unaligned(), held);
                 held = vsetq_lane_s32::<3>(places[3].read_unaligned(), held);
-                values = addition.of(values, vreinterpretq_s8_s32(held));
+                values = addition.of::<false>(values, vreinterpretq_s8_s32(held));
             }
             let words = vreinterpretq_s32_s8(values);
             places[0].write_unaligned(vgetq_lane_s32::<0>(words));
@@ -226,7 +251,7 @@ impl<'a> Finish<'a> {
             let mut values = values;
             if let Some(addition) = &self.residual {
                 each(&mut bytes, |byte, place| *byte = place.read());
-                values = addition.of(values, vld1q_s8(bytes.as_ptr().cast()));
+                values = addition.of::<false>(values, vld1q_s8(bytes.as_ptr().cast()));
             }
             vst1q_s8(bytes.as_mut_ptr().cast(), values);
             each(&mut bytes, |byte, place| place.write(*byte));
@@ -244,18 +269,20 @@ impl<'a> Finish<'a> {
         // SAFETY: as above.
         unsafe {
             if let Some(addition) = &self.residual {
-                values = addition.of(values, vcombine_s8(vld1_s8(places[0]), vld1_s8(places[1])));
+                values = addition.of::<false>(values, vcombine_s8(vld1_s8(places[0]), vld1_s8(places[1])));
             }
             vst1_s8(places[0], vget_low_s8(values));
             vst1_s8(places[1], vget_high_s8(values));
         }
     }
 
-    /// True if results are neither shifted left first, nor clamped to less than int8, nor added to what the output holds.
+    /// True if sums are not shifted left first, and nothing is clamped to less than int8, a residual addition included.
     #[cfg(any(test, feature = "std"))]
     pub fn is_plain(&self) -> bool {
         let Landing { lo, hi, .. } = self.q.landing;
-        self.bits == 0 && (lo, hi) == (i8::MIN, i8::MAX) && self.residual.is_none()
+        self.bits == 0
+            && (lo, hi) == (i8::MIN, i8::MAX)
+            && self.residual.as_ref().is_none_or(|addition| addition.is_plain)
     }
 
     /// Sums, bias included, of sixteen adjacent channels, or of the first eight, to their place.
@@ -268,19 +295,19 @@ impl<'a> Finish<'a> {
         // SAFETY: as above.
         unsafe {
             if let Some(addition) = &self.residual {
-                values = addition.of(values, load::<LANES>(place));
+                values = addition.of::<false>(values, load::<LANES>(place));
             }
             if LANES == 16 { vst1q_s8(place, values) } else { vst1_s8(place, vget_low_s8(values)) }
         }
     }
 }
 
-/// Sums times multipliers, shifted and rounded; every four with tables of their own.
+/// Sums times multipliers, shifted to [`FRACTION`]; every four with tables of their own.
 #[inline(always)]
 fn scale(mut sums: [int32x4_t; 4], tables: &[Tables; 4]) -> [int32x4_t; 4] {
     for (sum, tables) in sums.iter_mut().zip(tables) {
         // SAFETY: vectors are part of this architecture.
-        *sum = unsafe { vrshlq_s32(vqdmulhq_s32(*sum, tables.multiplier), tables.shift) };
+        *sum = unsafe { vqshlq_s32(vqdmulhq_s32(*sum, tables.multiplier), tables.shift) };
     }
     sums
 }
@@ -300,24 +327,39 @@ pub struct Addition {
     a: int32x4_t,
     b: int32x4_t,
     offset: int32x4_t,
-    /// Negative: a right shift.
+    /// Left shift to [`SUM_FRACTION`]; 0 if multipliers and offset are shifted.
     shift: int32x4_t,
     lo: int8x16_t,
     hi: int8x16_t,
+    /// Whether multipliers are shifted and nothing is clamped to less than int8.
+    #[cfg(any(test, feature = "std"))]
+    is_plain: bool,
 }
+
+/// Fraction bits of sums before they are narrowed, at least as many as are shifted out.
+const SUM_FRACTION: i32 = Add::MAX_SHIFT as i32;
+/// Those that are left when the upper half is taken.
+const LAST_OF_SUM: i32 = SUM_FRACTION - 16;
 
 impl Addition {
     /// The parameters, in every lane.
     pub fn new(add: &Add) -> Self {
+        let Add { a_multiplier, b_multiplier, offset, shift, lo, hi } = *add;
+        let up = SUM_FRACTION - i32::from(shift & 31);
+        let most = 128 * (i64::from(a_multiplier).abs() + i64::from(b_multiplier).abs()) + i64::from(offset).abs();
+        let has_room = up >= 0 && most << up <= i64::from(i32::MAX);
+        let (before, after) = if has_room { (up, 0) } else { (0, up) };
         // SAFETY: vectors are part of this architecture.
         unsafe {
             Self {
-                a: vdupq_n_s32(add.a_multiplier),
-                b: vdupq_n_s32(add.b_multiplier),
-                offset: vdupq_n_s32(add.offset),
-                shift: vdupq_n_s32(-i32::from(add.shift & 31)),
-                lo: vdupq_n_s8(add.lo),
-                hi: vdupq_n_s8(add.hi),
+                a: vdupq_n_s32(a_multiplier << before),
+                b: vdupq_n_s32(b_multiplier << before),
+                offset: vdupq_n_s32(offset << before),
+                shift: vdupq_n_s32(after),
+                lo: vdupq_n_s8(lo),
+                hi: vdupq_n_s8(hi),
+                #[cfg(any(test, feature = "std"))]
+                is_plain: has_room && (lo, hi) == (i8::MIN, i8::MAX),
             }
         }
     }
@@ -328,35 +370,39 @@ impl Addition {
         // SAFETY: reads and writes the sixteen bytes of each array.
         unsafe {
             let mut output = [0; 16];
-            vst1q_s8(output.as_mut_ptr(), self.of(vld1q_s8(a.as_ptr()), vld1q_s8(b.as_ptr())));
+            vst1q_s8(output.as_mut_ptr(), self.of::<false>(vld1q_s8(a.as_ptr()), vld1q_s8(b.as_ptr())));
             output
         }
     }
 
-    /// Sixteen sums.
+    /// Sixteen sums; with `PLAIN`, multipliers are shifted and nothing is clamped to less than int8.
     #[inline(always)]
-    pub fn of(&self, a: int8x16_t, b: int8x16_t) -> int8x16_t {
+    pub fn of<const PLAIN: bool>(&self, a: int8x16_t, b: int8x16_t) -> int8x16_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
-            let low = self.eight(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b)));
-            let high = self.eight(vmovl_high_s8(a), vmovl_high_s8(b));
-            vminq_s8(vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), self.lo), self.hi)
+            let low = self.eight::<PLAIN>(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b)));
+            let high = self.eight::<PLAIN>(vmovl_high_s8(a), vmovl_high_s8(b));
+            let sums = vqshrn_high_n_s16::<LAST_OF_SUM>(vqshrn_n_s16::<LAST_OF_SUM>(low), high);
+            if PLAIN { sums } else { vminq_s8(vmaxq_s8(sums, self.lo), self.hi) }
         }
     }
 
     #[inline(always)]
-    fn eight(&self, a: int16x8_t, b: int16x8_t) -> int16x8_t {
+    fn eight<const PLAIN: bool>(&self, a: int16x8_t, b: int16x8_t) -> int16x8_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
-            let low = self.four(vmovl_s16(vget_low_s16(a)), vmovl_s16(vget_low_s16(b)));
-            let high = self.four(vmovl_high_s16(a), vmovl_high_s16(b));
-            vqmovn_high_s32(vqmovn_s32(low), high)
+            let low = self.four::<PLAIN>(vmovl_s16(vget_low_s16(a)), vmovl_s16(vget_low_s16(b)));
+            let high = self.four::<PLAIN>(vmovl_high_s16(a), vmovl_high_s16(b));
+            vuzp2q_s16(vreinterpretq_s16_s32(low), vreinterpretq_s16_s32(high))
         }
     }
 
     #[inline(always)]
-    fn four(&self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    fn four<const PLAIN: bool>(&self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         // SAFETY: vectors are part of this architecture.
-        unsafe { vshlq_s32(vmlaq_s32(vmlaq_s32(self.offset, a, self.a), b, self.b), self.shift) }
+        unsafe {
+            let sum = vmlaq_s32(vmlaq_s32(self.offset, a, self.a), b, self.b);
+            if PLAIN { sum } else { vqshlq_s32(sum, self.shift) }
+        }
     }
 }

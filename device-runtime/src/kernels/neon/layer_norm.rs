@@ -4,6 +4,7 @@ use core::arch::aarch64::*;
 
 use super::finish::Bytes;
 use crate::kernels::layer_norm::{LayerNorm, Spread};
+use crate::kernels::scales::FRACTION;
 
 /// Least right shift whose lower half is dropped with the lower half of a sum.
 const LEAST_SHIFT: u8 = 33;
@@ -73,7 +74,7 @@ impl Vectors {
                 start: vdupq_n_s32(spread.sum.wrapping_neg() << up.max(0)),
                 reciprocal: vdupq_n_s32(reciprocal),
                 down: vdupq_n_s32(up.min(0)),
-                last: vdupq_n_s32(32 - i32::from(norm.shift & 63)),
+                last: vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)),
                 bytes: Bytes::new(norm.landing),
             }
         }
@@ -122,7 +123,7 @@ impl Vectors {
             }
             let low = vmlal_s32(vshll_n_s32::<16>(vget_low_s32(offset)), vget_low_s32(z), vget_low_s32(gain));
             let high = vmlal_high_s32(vshll_high_n_s32::<16>(offset), z, gain);
-            vrshlq_s32(vuzp2q_s32(vreinterpretq_s32_s64(low), vreinterpretq_s32_s64(high)), self.last)
+            vqshlq_s32(vuzp2q_s32(vreinterpretq_s32_s64(low), vreinterpretq_s32_s64(high)), self.last)
         }
     }
 }

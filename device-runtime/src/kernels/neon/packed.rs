@@ -43,7 +43,7 @@ struct Taps {
 /// Sums of a panel.
 ///
 /// Each function is unsafe: the processor has the instructions, the block at `x` has the taps that `taps` says, and the panel at
-/// `weights` as many. Sums are added to those given.
+/// `weights`, which moves on to the next one, as many. Sums start with the biases of the panel.
 trait Kernel {
     /// Taps of a unit.
     const UNIT: usize;
@@ -51,19 +51,33 @@ trait Kernel {
     const ENTRIES: usize;
     /// The tables of every four sums.
     unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4];
-    unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4];
-    unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2];
-    unsafe fn one(taps: Taps, sums: Sums, x: *const i8, weights: *const i8) -> Sums;
+    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4];
+    unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2];
+    unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums;
     /// Puts the values of two pairs of windows in the order of windows and filters.
     #[inline(always)]
     fn order(values: [int8x16_t; 2]) -> [int8x16_t; 2] {
         values
     }
-    /// Puts the values of one window in the order of filters.
+    /// The values of eight windows, as [`store_eight`](Self::store_eight) takes them.
     #[inline(always)]
-    fn order_one(values: int8x16_t) -> int8x16_t {
-        let [values, _] = Self::order([values; 2]);
-        values
+    fn values_of_eight<const PLAIN: bool>(
+        finish: &Finish<'_>,
+        sums: [Sums; 4],
+        tables: &[Tables; 4],
+    ) -> [int8x16_t; 4] {
+        sums.map(|sums| finish.values_of::<PLAIN>(sums, tables))
+    }
+    /// Stores the values of eight windows to places `step` bytes apart.
+    #[inline(always)]
+    unsafe fn store_eight<const PLAIN: bool, const ADDS: bool>(
+        finish: &Finish<'_>,
+        values: [int8x16_t; 4],
+        place: *mut i8,
+        step: usize,
+    ) {
+        // SAFETY: the caller grants eight bytes of every place.
+        unsafe { finish.store_windows::<4, PLAIN, ADDS>(values, place, step) };
     }
 }
 
@@ -78,10 +92,10 @@ pub fn conv2d_packed(level: Level, operands: &Operands<'_, Blocks>, source: *con
 
 fn all<K: Kernel>(operands: &Operands<'_, Blocks>, source: *const i8, output: &mut [i8]) {
     let finish = finish(operands);
-    if finish.is_plain() {
-        blocks::<K, true>(operands, &finish, source, output);
-    } else {
-        blocks::<K, false>(operands, &finish, source, output);
+    match (finish.is_plain(), &finish.residual) {
+        (true, None) => blocks::<K, true, false>(operands, &finish, source, output),
+        (true, Some(_)) => blocks::<K, true, true>(operands, &finish, source, output),
+        (false, _) => blocks::<K, false, true>(operands, &finish, source, output),
     }
 }
 
@@ -92,7 +106,7 @@ fn finish<'a, L>(operands: &Operands<'a, L>) -> Finish<'a> {
 }
 
 #[inline(never)]
-fn blocks<K: Kernel, const PLAIN: bool>(
+fn blocks<K: Kernel, const PLAIN: bool, const ADDS: bool>(
     operands: &Operands<'_, Blocks>,
     finish: &Finish<'_>,
     source: *const i8,
@@ -101,7 +115,7 @@ fn blocks<K: Kernel, const PLAIN: bool>(
     let windows = output.len() / operands.channels.max(1);
     let mut place = output.as_mut_ptr();
     for block in operands.layout.walk(operands.first, windows) {
-        let turn = Turn::<K, PLAIN>::new(operands, finish, source, &block, place);
+        let turn = Turn::<K, PLAIN, ADDS>::new(operands, finish, source, &block, place);
         // SAFETY: the processor has the instructions, the image has the block, and the output its windows.
         unsafe {
             match block.size {
@@ -126,19 +140,21 @@ struct Panel {
     channels: usize,
 }
 
-/// A block of windows.
-struct Turn<'a, K, const PLAIN: bool> {
+/// A block of windows. With `PLAIN`, [`is_plain`](Finish::is_plain) holds; without `ADDS` there is no residual.
+struct Turn<'a, K, const PLAIN: bool, const ADDS: bool> {
     operands: &'a Operands<'a, Blocks>,
     finish: &'a Finish<'a>,
     taps: Taps,
     x: *const i8,
     place: *mut i8,
     windows: usize,
+    /// Channels without which a panel is stored in part: more than there are, if the block has places without a window.
+    whole: usize,
     kernel: core::marker::PhantomData<K>,
 }
 
 /// The functions are unsafe: the processor has the instructions of `K`, and all that is pointed to is there.
-impl<'a, K: Kernel, const PLAIN: bool> Turn<'a, K, PLAIN> {
+impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS> {
     #[inline(always)]
     fn new(
         operands: &'a Operands<'a, Blocks>,
@@ -151,97 +167,78 @@ impl<'a, K: Kernel, const PLAIN: bool> Turn<'a, K, PLAIN> {
         let jump = row_step.wrapping_sub(block.size * filter.row_taps);
         let taps = Taps { rows: filter.rows, units: filter.row_taps / K::UNIT, jump };
         let x = source.wrapping_add(block.start);
-        Self { operands, finish, taps, x, place, windows: block.windows, kernel: core::marker::PhantomData }
+        let windows = block.windows;
+        let whole = if windows == block.size { PANEL } else { usize::MAX };
+        Self { operands, finish, taps, x, place, windows, whole, kernel: core::marker::PhantomData }
     }
 
-    /// All panels, one after the other.
+    /// All panels, one after the other; `one` moves on to the weights of the next.
     #[inline(always)]
-    unsafe fn panels(&self, one: impl Fn(&Self, &Panel)) {
-        let Operands { tables, channels, layout, .. } = *self.operands;
+    unsafe fn panels(&self, one: impl Fn(&Self, &mut Panel)) {
+        let Operands { tables, channels, .. } = *self.operands;
         let tables = [&tables.bias, &tables.multiplier, &tables.shift].map(|table| table.as_ptr());
         let weights = self.operands.panels.as_ptr();
         let mut panel = Panel { tables, weights, place: self.place, channels };
         loop {
-            one(self, &panel);
+            one(self, &mut panel);
             if panel.channels <= PANEL {
                 return;
             }
-            panel = Panel {
-                tables: panel.tables.map(|table| table.wrapping_add(K::ENTRIES)),
-                weights: panel.weights.wrapping_add(PANEL * layout.filter.rows * layout.filter.row_taps),
-                place: panel.place.wrapping_add(PANEL),
-                channels: panel.channels - PANEL,
-            };
+            panel.tables = panel.tables.map(|table| table.wrapping_add(K::ENTRIES));
+            panel.place = panel.place.wrapping_add(PANEL);
+            panel.channels -= PANEL;
         }
     }
 
     #[inline(always)]
-    fn eight(&self, panel: &Panel) {
+    fn eight(&self, panel: &mut Panel) {
         // SAFETY: the promises of `panels`.
         unsafe {
-            let tables = K::tables(panel.tables);
-            let bias = tables.each_ref().map(Tables::bias);
-            let [a, b, c, d] = K::eight(self.taps, [bias; 4], self.x, panel.weights);
-            let value = |sums| self.finish.values_of::<PLAIN>(sums, &tables);
-            let ([a, b], [c, d]) = (K::order([value(a), value(b)]), K::order([value(c), value(d)]));
-            self.store([a, b, c, d], panel);
-        }
-    }
-
-    #[inline(always)]
-    fn four(&self, panel: &Panel) {
-        // SAFETY: the promises of `panels`.
-        unsafe {
-            let tables = K::tables(panel.tables);
-            let bias = tables.each_ref().map(Tables::bias);
-            let [a, b] = K::four(self.taps, [bias; 2], self.x, panel.weights);
-            let value = |sums| self.finish.values_of::<PLAIN>(sums, &tables);
-            self.store(K::order([value(a), value(b)]), panel);
-        }
-    }
-
-    #[inline(always)]
-    fn one(&self, panel: &Panel) {
-        // SAFETY: the promises of `panels`.
-        unsafe {
-            let tables = K::tables(panel.tables);
-            let bias = tables.each_ref().map(Tables::bias);
-            let sums = K::one(self.taps, bias, self.x, panel.weights);
-            let values = K::order_one(self.finish.values_of::<PLAIN>(sums, &tables));
-            if panel.channels >= PANEL {
-                self.finish.store_window::<PLAIN>(values, panel.place);
+            let sums = K::eight(self.taps, panel.tables[0], self.x, &mut panel.weights);
+            let values = K::values_of_eight::<PLAIN>(self.finish, sums, &K::tables(panel.tables));
+            if panel.channels >= self.whole {
+                K::store_eight::<PLAIN, ADDS>(self.finish, values, panel.place, self.operands.channels);
             } else {
-                self.store_part([values], panel);
+                self.store_part(panel, move |finish, held| K::store_eight::<PLAIN, ADDS>(finish, values, held, PANEL));
             }
         }
     }
 
-    /// Stores the values of two windows each.
     #[inline(always)]
-    unsafe fn store<const PAIRS: usize>(&self, values: [int8x16_t; PAIRS], panel: &Panel) {
-        let step = self.operands.channels;
-        // SAFETY: eight channels of as many windows.
+    fn four(&self, panel: &mut Panel) {
+        // SAFETY: the promises of `panels`.
         unsafe {
-            if panel.channels < PANEL || self.windows < 2 * PAIRS {
-                return self.store_part(values, panel);
-            }
-            let mut place = panel.place;
-            for values in values {
-                place = self.finish.store_two_windows::<PLAIN>(values, place, step);
+            let sums = K::four(self.taps, panel.tables[0], self.x, &mut panel.weights);
+            let tables = K::tables(panel.tables);
+            let values = K::order(sums.map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
+            if panel.channels >= self.whole {
+                self.finish.store_windows::<2, PLAIN, ADDS>(values, panel.place, self.operands.channels);
+            } else {
+                self.store_part(panel, move |finish, held| finish.store_windows::<2, PLAIN, ADDS>(values, held, PANEL));
             }
         }
     }
 
-    /// As [`store`](Self::store), as many windows and channels as there are.
-    #[inline(never)]
-    unsafe fn store_part<const PAIRS: usize>(&self, values: [int8x16_t; PAIRS], panel: &Panel) {
-        let count = panel.channels.min(PANEL);
-        let mut place = panel.place;
-        for (pair, values) in values.into_iter().enumerate() {
-            let windows = self.windows.saturating_sub(2 * pair).min(2);
-            // SAFETY: `count` bytes of the windows.
-            unsafe { self.finish.store_part_of_two(values, place, self.operands.channels, (windows, count)) };
-            place = place.wrapping_add(2 * self.operands.channels);
+    #[inline(always)]
+    fn one(&self, panel: &mut Panel) {
+        // SAFETY: the promises of `panels`.
+        unsafe {
+            let sums = K::one(self.taps, panel.tables[0], self.x, &mut panel.weights);
+            let values = self.finish.values_of::<PLAIN>(sums, &K::tables(panel.tables));
+            let [values, _] = K::order([values; 2]);
+            if panel.channels >= self.whole {
+                self.finish.store_window::<PLAIN, ADDS>(values, panel.place);
+            } else {
+                self.store_part(panel, move |finish, held| finish.store_window::<PLAIN, ADDS>(values, held));
+            }
         }
+    }
+
+    /// Stores what the block and the panel have of a whole block, which `store` is given.
+    #[inline(always)]
+    unsafe fn store_part(&self, panel: &Panel, store: impl FnOnce(&Finish<'a>, *mut i8)) {
+        let part = (self.windows, panel.channels.min(PANEL));
+        // SAFETY: so many bytes of the windows.
+        unsafe { self.finish.store_by_way(panel.place, self.operands.channels, part, store) };
     }
 }

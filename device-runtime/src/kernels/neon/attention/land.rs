@@ -4,6 +4,7 @@ use core::arch::aarch64::*;
 
 use crate::kernels::attention::Attention;
 use crate::kernels::neon::finish::Bytes;
+use crate::kernels::scales::FRACTION;
 
 /// Least right shift that rounds once after a doubling multiplication, which drops 31 bits.
 const LEAST_SHIFT: i32 = 32;
@@ -16,7 +17,7 @@ pub struct Scale {
     multiplier: int32x4_t,
     /// Left shift of sums whose right shift would be less than [`LEAST_SHIFT`].
     up: int32x4_t,
-    /// Left shift of what the multiplication leaves: negative.
+    /// Left shift of what the multiplication leaves, to [`FRACTION`].
     down: int32x4_t,
 }
 
@@ -33,7 +34,7 @@ impl Scale {
         Self {
             multiplier: halves(multiplier),
             up: halves(shift.map(|shift| (LEAST_SHIFT - shift).max(0))),
-            down: halves(shift.map(|shift| 31 - shift.max(LEAST_SHIFT))),
+            down: halves(shift.map(|shift| FRACTION + 31 - shift.max(LEAST_SHIFT))),
         }
     }
 }
@@ -63,7 +64,7 @@ impl Landing {
                 sums = core::array::from_fn(|i| vqshlq_s32(sums[i], scales[i].up));
             }
             self.bytes
-                .of(core::array::from_fn(|i| vrshlq_s32(vqdmulhq_s32(sums[i], scales[i].multiplier), scales[i].down)))
+                .of(core::array::from_fn(|i| vqshlq_s32(vqdmulhq_s32(sums[i], scales[i].multiplier), scales[i].down)))
         }
     }
 }

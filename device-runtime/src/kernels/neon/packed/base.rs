@@ -2,7 +2,7 @@
 //!
 //! Two products fit 16 bits, since no weight is -128.
 
-use core::arch::aarch64::{vaddq_s32, vdupq_n_s32};
+use core::arch::aarch64::vaddq_s32;
 use core::arch::asm;
 
 use super::{Kernel, Sums, Tables, Taps};
@@ -12,7 +12,7 @@ pub struct Base;
 
 /// Four taps of eight filters, in `v2` and `v3`, for a window: two adjacent lanes of a vector.
 macro_rules! products {
-    ($group:literal, $low:literal, $high:literal, $v:literal, $k:literal, $l:literal) => {
+    ($low:literal, $high:literal, $v:literal, $k:literal, $l:literal) => {
         concat!(
             "dup v4.8h, ",
             $v,
@@ -28,26 +28,25 @@ macro_rules! products {
             "smull2 v7.8h, v2.16b, v4.16b\n",
             "smlal v6.8h, v3.8b, v5.8b\n",
             "smlal2 v7.8h, v3.16b, v5.16b\n",
-            "sadalp {",
-            $group,
+            "sadalp v",
             $low,
-            ":v}.4s, v6.8h\n",
-            "sadalp {",
-            $group,
+            ".4s, v6.8h\n",
+            "sadalp v",
             $high,
-            ":v}.4s, v7.8h\n",
+            ".4s, v7.8h\n",
         )
     };
 }
 
-/// A unit of four windows, in `$v`, whose sums are two groups.
-macro_rules! quad {
-    ($first:literal, $second:literal, $v:literal) => {
+/// A unit of the first four windows, in `v0`, and its weights.
+macro_rules! four {
+    () => {
         concat!(
-            products!($first, "0", "1", $v, "0", "1"),
-            products!($first, "2", "3", $v, "2", "3"),
-            products!($second, "0", "1", $v, "4", "5"),
-            products!($second, "2", "3", $v, "6", "7"),
+            "ldp q2, q3, [{w}], #32\n",
+            products!(16, 17, "v0", "0", "1"),
+            products!(18, 19, "v0", "2", "3"),
+            products!(20, 21, "v0", "4", "5"),
+            products!(22, 23, "v0", "6", "7"),
         )
     };
 }
@@ -55,21 +54,35 @@ macro_rules! quad {
 /// A unit of a block of eight windows.
 macro_rules! eight {
     () => {
-        concat!("ldp q2, q3, [{w}], #32\n", "ldp q0, q1, [{x}], #32\n", quad!("a", "b", "v0"), quad!("c", "d", "v1"),)
+        concat!(
+            "ldp q0, q1, [{x}], #32\n",
+            four!(),
+            products!(24, 25, "v1", "0", "1"),
+            products!(26, 27, "v1", "2", "3"),
+            products!(28, 29, "v1", "4", "5"),
+            products!(30, 31, "v1", "6", "7"),
+        )
     };
 }
 
 /// A unit of a block of four windows.
-macro_rules! four {
+macro_rules! of_four {
     () => {
-        concat!("ldp q2, q3, [{w}], #32\n", "ldr q0, [{x}], #16\n", quad!("a", "b", "v0"))
+        concat!("ldr q0, [{x}], #16\n", four!())
     };
 }
 
-/// A unit of one window that is in two lanes; sums are `a0` and `a1` or `a2` and `a3`.
+/// A unit of one window that is in two lanes; sums are the first two or the others.
 macro_rules! one {
     ($low:literal, $high:literal, $k:literal, $l:literal) => {
-        concat!("ldp q2, q3, [{w}], #32\n", products!("a", $low, $high, "v0", $k, $l))
+        concat!("ldp q2, q3, [{w}], #32\n", products!($low, $high, "v0", $k, $l))
+    };
+}
+
+/// Two units of one window.
+macro_rules! two_of_one {
+    ($k:literal, $l:literal, $m:literal, $n:literal) => {
+        concat!(one!(16, 17, $k, $l), one!(18, 19, $m, $n))
     };
 }
 
@@ -85,37 +98,49 @@ impl Kernel for Base {
     }
 
     #[inline(always)]
-    unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4] {
+    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
         // SAFETY: reads what the caller grants.
-        unsafe { eight_windows!(taps, sums, x, weights, "", "1", concat!(eight!(), eight!()), eight!()) }
+        unsafe {
+            eight_windows!(taps, bias, x, weights, "", start_eight!(), "1", concat!(eight!(), eight!()), "0", eight!())
+        }
     }
 
     #[inline(always)]
-    unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2] {
+    unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2] {
         // SAFETY: reads what the caller grants.
-        unsafe { four_windows!(taps, sums, x, weights, "", "1", concat!(four!(), four!()), four!()) }
+        unsafe {
+            four_windows!(
+                taps,
+                bias,
+                x,
+                weights,
+                "",
+                start_four!(),
+                "1",
+                concat!(of_four!(), of_four!()),
+                "0",
+                of_four!()
+            )
+        }
     }
 
     /// Even units and odd ones add to sums of their own.
     #[inline(always)]
-    unsafe fn one(taps: Taps, [low, high, ..]: Sums, x: *const i8, weights: *const i8) -> Sums {
+    unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
         unsafe {
             one_window_twice!(
                 taps,
-                [low, high],
+                bias,
                 x,
                 weights,
                 "",
                 "2",
-                concat!(
-                    "ldr q0, [{x}], #16\n",
-                    one!("0", "1", "0", "1"),
-                    one!("2", "3", "2", "3"),
-                    one!("0", "1", "4", "5"),
-                    one!("2", "3", "6", "7"),
-                ),
-                concat!("ldr s0, [{x}], #4\n", one!("0", "1", "0", "1"))
+                concat!("ldr q0, [{x}], #16\n", two_of_one!("0", "1", "2", "3"), two_of_one!("4", "5", "6", "7"),),
+                "1",
+                concat!("ldr d0, [{x}], #8\n", two_of_one!("0", "1", "2", "3")),
+                "0",
+                concat!("ldr s0, [{x}], #4\n", one!(16, 17, "0", "1"))
             )
         }
     }

@@ -8,6 +8,8 @@ mod pairs;
 
 use columns::{Base, Columns, Dot};
 
+use core::arch::aarch64::int8x16_t;
+
 use super::{PANEL, finish};
 use crate::kernels::neon::Level;
 use crate::kernels::neon::finish::{Finish, Tables};
@@ -41,7 +43,7 @@ fn all<C: Columns>(operands: &Operands<'_>, source: *const i8, output: &mut [i8]
         let (x, place) = (source.wrapping_add(first), output.as_mut_ptr().wrapping_add(first));
         // SAFETY: windows lie in the source, and every window has `count` channels from `first` on in the output.
         unsafe {
-            match (stride, finish.is_plain() && call.count == PANEL) {
+            match (stride, finish.is_plain() && finish.residual.is_none() && call.count == PANEL) {
                 (1, true) => C::adjacent(&call, x, place),
                 (2, true) => call.lines::<2, true>(call.all_lines(), x, place),
                 (1, false) => call.lines::<1, false>(call.all_lines(), x, place),
@@ -106,9 +108,9 @@ impl<C: Columns> Call<'_, C> {
                     let sums = [first[0], first[1], second[0], second[1]];
                     let values = self.finish.values_of::<PLAIN>(sums, &tables);
                     if PLAIN {
-                        place = self.finish.store_two_windows::<true>(values, place, step);
+                        place = self.finish.store_two_windows::<true, false>(values, place, step);
                     } else {
-                        self.finish.store_part_of_two(values, place, step, (2, self.count));
+                        self.store_part(values, place, 2);
                         place = place.wrapping_add(2 * step);
                     }
                     x = x.wrapping_add(window_step);
@@ -124,9 +126,20 @@ impl<C: Columns> Call<'_, C> {
                 if left != 0 {
                     let [low, high] = C::sums(bias, [a, b, column(x.wrapping_add(2 * step))], &weights);
                     let values = self.finish.values_of::<PLAIN>([low, high, low, high], &tables);
-                    self.finish.store_part_of_two(values, place, step, (1, self.count));
+                    self.store_part(values, place, 1);
                 }
             }
+        }
+    }
+
+    /// Stores the channels of one window or two.
+    #[inline(always)]
+    unsafe fn store_part(&self, values: int8x16_t, place: *mut i8, windows: usize) {
+        // SAFETY: the caller grants the channels of the windows.
+        unsafe {
+            self.finish.store_by_way(place, self.operands.channels, (windows, self.count), |finish, held| {
+                finish.store_two_windows::<false, true>(values, held, PANEL);
+            });
         }
     }
 }

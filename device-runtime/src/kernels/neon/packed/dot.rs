@@ -1,6 +1,6 @@
 //! Kernels with SDOT: a vector holds four taps of four filters, and meets four taps of a window, taken by lane.
 
-use core::arch::aarch64::{vaddq_s32, vdupq_n_s32};
+use core::arch::aarch64::vaddq_s32;
 use core::arch::asm;
 
 use super::{Kernel, Sums, Tables, Taps};
@@ -8,32 +8,38 @@ use super::{Kernel, Sums, Tables, Taps};
 /// SDOT by lane. Sums are those of a window's first four filters, its others, and those of the next window.
 pub struct Dot;
 
-/// Four taps of eight filters, in `$a` and `$b`, for a window: a lane of a vector. Its sums are two of a group.
+/// Four taps of eight filters, in `$a` and `$b`, for a window: a lane of a vector. Adds to two vectors of sums.
 macro_rules! dot {
-    ($group:literal, $low:literal, $high:literal, $x:literal, $lane:literal, $a:literal, $b:literal) => {
+    ($low:literal, $high:literal, $x:literal, $lane:literal, $a:literal, $b:literal) => {
         concat!(
-            "sdot {", $group, $low, ":v}.4s, ", $a, ".16b, ", $x, ".4b[", $lane, "]\n", "sdot {", $group, $high,
-            ":v}.4s, ", $b, ".16b, ", $x, ".4b[", $lane, "]\n",
+            "sdot v", $low, ".4s, ", $a, ".16b, ", $x, ".4b[", $lane, "]\n", "sdot v", $high, ".4s, ", $b, ".16b, ",
+            $x, ".4b[", $lane, "]\n",
         )
     };
 }
 
-/// A unit of four windows, in `$x`, whose sums are two groups.
+/// A unit of the first four windows, in `$x`.
 macro_rules! quad {
-    ($first:literal, $second:literal, $x:literal, $a:literal, $b:literal) => {
+    ($x:literal, $a:literal, $b:literal) => {
         concat!(
-            dot!($first, "0", "1", $x, "0", $a, $b),
-            dot!($first, "2", "3", $x, "1", $a, $b),
-            dot!($second, "0", "1", $x, "2", $a, $b),
-            dot!($second, "2", "3", $x, "3", $a, $b),
+            dot!(16, 17, $x, "0", $a, $b),
+            dot!(18, 19, $x, "1", $a, $b),
+            dot!(20, 21, $x, "2", $a, $b),
+            dot!(22, 23, $x, "3", $a, $b),
         )
     };
 }
 
-/// Eight windows, whose taps are in `$x` and `$y`.
+/// A unit of eight windows, whose taps are in `$x` and `$y`.
 macro_rules! eight {
     ($x:literal, $y:literal, $a:literal, $b:literal) => {
-        concat!(quad!("a", "b", $x, $a, $b), quad!("c", "d", $y, $a, $b))
+        concat!(
+            quad!($x, $a, $b),
+            dot!(24, 25, $y, "0", $a, $b),
+            dot!(26, 27, $y, "1", $a, $b),
+            dot!(28, 29, $y, "2", $a, $b),
+            dot!(30, 31, $y, "3", $a, $b),
+        )
     };
 }
 
@@ -44,6 +50,13 @@ macro_rules! two_of_eight {
     };
 }
 
+/// Two units of four windows, which are in `$x` and `$y`.
+macro_rules! two_of_four {
+    ($x:literal, $y:literal) => {
+        concat!(weights!(), quad!($x, "v4", "v5"), quad!($y, "v6", "v7"))
+    };
+}
+
 /// Loads the weights of the last unit.
 macro_rules! last_weights {
     () => {
@@ -51,10 +64,10 @@ macro_rules! last_weights {
     };
 }
 
-/// A window in a lane of `v0` and two units of weights: even units and odd ones add to sums of their own.
+/// A window in lanes of `v0` and two units of weights: even units and odd ones add to sums of their own.
 macro_rules! two_of_one {
     ($lane:literal, $next:literal) => {
-        concat!(weights!(), dot!("a", "0", "1", "v0", $lane, "v4", "v5"), dot!("a", "2", "3", "v0", $next, "v6", "v7"))
+        concat!(weights!(), dot!(16, 17, "v0", $lane, "v4", "v5"), dot!(18, 19, "v0", $next, "v6", "v7"))
     };
 }
 
@@ -70,60 +83,63 @@ impl Kernel for Dot {
     }
 
     #[inline(always)]
-    unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4] {
+    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
         // SAFETY: reads what the caller grants.
         unsafe {
             eight_windows!(
                 taps,
-                sums,
+                bias,
                 x,
                 weights,
                 ".arch_extension dotprod",
+                start_eight!(),
                 "2",
                 concat!(two_of_eight!(), two_of_eight!()),
+                "1",
+                two_of_eight!(),
+                "0",
                 concat!("ldp q0, q1, [{x}], #32\n", last_weights!(), eight!("v0", "v1", "v4", "v5"))
             )
         }
     }
 
     #[inline(always)]
-    unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2] {
+    unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2] {
         // SAFETY: reads what the caller grants.
         unsafe {
             four_windows!(
                 taps,
-                sums,
+                bias,
                 x,
                 weights,
                 ".arch_extension dotprod",
+                start_four!(),
                 "2",
-                concat!(
-                    values!(),
-                    weights!(),
-                    quad!("a", "b", "v0", "v4", "v5"),
-                    quad!("a", "b", "v1", "v6", "v7"),
-                    weights!(),
-                    quad!("a", "b", "v2", "v4", "v5"),
-                    quad!("a", "b", "v3", "v6", "v7"),
-                ),
-                concat!("ldr q0, [{x}], #16\n", last_weights!(), quad!("a", "b", "v0", "v4", "v5"))
+                concat!(values!(), two_of_four!("v0", "v1"), two_of_four!("v2", "v3")),
+                "1",
+                concat!("ldp q0, q1, [{x}], #32\n", two_of_four!("v0", "v1")),
+                "0",
+                concat!("ldr q0, [{x}], #16\n", last_weights!(), quad!("v0", "v4", "v5"))
             )
         }
     }
 
     #[inline(always)]
-    unsafe fn one(taps: Taps, [low, high, ..]: Sums, x: *const i8, weights: *const i8) -> Sums {
+    unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
         unsafe {
             one_window_twice!(
                 taps,
-                [low, high],
+                bias,
                 x,
                 weights,
                 ".arch_extension dotprod",
                 "2",
                 concat!("ldr q0, [{x}], #16\n", two_of_one!("0", "1"), two_of_one!("2", "3")),
-                concat!("ldr s0, [{x}], #4\n", last_weights!(), dot!("a", "0", "1", "v0", "0", "v4", "v5"))
+                "1",
+                concat!("ldr d0, [{x}], #8\n", two_of_one!("0", "1")),
+                "0",
+                concat!("ldr s0, [{x}], #4\n", last_weights!(), dot!(16, 17, "v0", "0", "v4", "v5"))
             )
         }
     }

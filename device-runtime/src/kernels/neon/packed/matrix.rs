@@ -3,36 +3,18 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::{Kernel, Sums, Tables, Taps};
+use super::{Finish, Kernel, Sums, Tables, Taps};
 
 /// SMMLA. Sums are those of two windows and eight filters, in every vector those of two of the filters: `[window][filter]`.
 pub struct Matrix;
 
 /// Eight taps of two windows, in `$x`, and of eight filters, in `v4` to `v7`.
 macro_rules! products {
-    ($group:literal, $x:literal) => {
-        concat!(
-            "smmla {",
-            $group,
-            "0:v}.4s, ",
-            $x,
-            ".16b, v4.16b\n",
-            "smmla {",
-            $group,
-            "1:v}.4s, ",
-            $x,
-            ".16b, v5.16b\n",
-            "smmla {",
-            $group,
-            "2:v}.4s, ",
-            $x,
-            ".16b, v6.16b\n",
-            "smmla {",
-            $group,
-            "3:v}.4s, ",
-            $x,
-            ".16b, v7.16b\n",
-        )
+    ($a:literal, $b:literal, $c:literal, $d:literal, $x:literal) => {
+        concat!(products!($a, $x, "v4"), products!($b, $x, "v5"), products!($c, $x, "v6"), products!($d, $x, "v7"),)
+    };
+    ($sums:literal, $x:literal, $weights:literal) => {
+        concat!("smmla v", $sums, ".4s, ", $x, ".16b, ", $weights, ".16b\n")
     };
 }
 
@@ -42,25 +24,46 @@ macro_rules! eight {
         concat!(
             values!(),
             weights!(),
-            products!("a", "v0"),
-            products!("b", "v1"),
-            products!("c", "v2"),
-            products!("d", "v3"),
+            products!(16, 17, 18, 19, "v0"),
+            products!(20, 21, 22, 23, "v1"),
+            products!(24, 25, 26, 27, "v2"),
+            products!(28, 29, 30, 31, "v3"),
         )
+    };
+}
+
+/// Two units of eight windows.
+macro_rules! eight_twice {
+    () => {
+        concat!(eight!(), eight!())
     };
 }
 
 /// A unit of four windows, which are in `$x` and `$y`.
 macro_rules! four {
     ($x:literal, $y:literal) => {
-        concat!(weights!(), products!("a", $x), products!("b", $y))
+        concat!(weights!(), products!(16, 17, 18, 19, $x), products!(20, 21, 22, 23, $y))
+    };
+}
+
+/// Two units of four windows.
+macro_rules! four_twice {
+    () => {
+        concat!(values!(), four!("v0", "v1"), four!("v2", "v3"))
     };
 }
 
 /// A unit of one window, which stands in both rows of the matrix.
 macro_rules! one {
     () => {
-        concat!("ld1r {{v0.2d}}, [{x}], #8\n", weights!(), products!("a", "v0"))
+        concat!("ld1r {{v0.2d}}, [{x}], #8\n", weights!(), products!(16, 17, 18, 19, "v0"))
+    };
+}
+
+/// Starts the sums of two windows.
+macro_rules! start_pair {
+    ($first:literal, $last:literal) => {
+        concat!("ld1 {{v", $first, ".4s-v", $last, ".4s}}, [{bias}]\n")
     };
 }
 
@@ -69,49 +72,74 @@ impl Kernel for Matrix {
     const ENTRIES: usize = 16;
 
     #[inline(always)]
-    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
+    unsafe fn tables([bias, multiplier, shift]: [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
-        unsafe { [0, 4, 8, 12].map(|at| Tables::of(panel.map(|table| table.wrapping_add(at)))) }
+        unsafe { Tables::of_sixteen([bias, multiplier, shift]) }
     }
 
     #[inline(always)]
-    unsafe fn eight(taps: Taps, sums: [Sums; 4], x: *const i8, weights: *const i8) -> [Sums; 4] {
+    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
         // SAFETY: reads what the caller grants.
         unsafe {
             eight_windows!(
                 taps,
-                sums,
+                bias,
                 x,
                 weights,
                 ".arch_extension i8mm",
+                concat!(start_pair!(16, 19), start_pair!(20, 23), start_pair!(24, 27), start_pair!(28, 31)),
+                "3",
+                concat!(eight_twice!(), eight_twice!(), eight_twice!(), eight_twice!()),
                 "2",
-                concat!(eight!(), eight!(), eight!(), eight!()),
+                concat!(eight_twice!(), eight_twice!()),
+                "1",
+                eight_twice!(),
+                "0",
                 eight!()
             )
         }
     }
 
     #[inline(always)]
-    unsafe fn four(taps: Taps, sums: [Sums; 2], x: *const i8, weights: *const i8) -> [Sums; 2] {
+    unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2] {
         // SAFETY: reads what the caller grants.
         unsafe {
             four_windows!(
                 taps,
-                sums,
+                bias,
                 x,
                 weights,
                 ".arch_extension i8mm",
+                concat!(start_pair!(16, 19), start_pair!(20, 23)),
+                "2",
+                concat!(four_twice!(), four_twice!()),
                 "1",
-                concat!(values!(), four!("v0", "v1"), four!("v2", "v3")),
+                four_twice!(),
+                "0",
                 concat!("ldp q0, q1, [{x}], #32\n", four!("v0", "v1"))
             )
         }
     }
 
     #[inline(always)]
-    unsafe fn one(taps: Taps, sums: Sums, x: *const i8, weights: *const i8) -> Sums {
+    unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums {
         // SAFETY: reads what the caller grants.
-        unsafe { one_window!(taps, sums, x, weights, ".arch_extension i8mm", "1", concat!(one!(), one!()), one!()) }
+        unsafe {
+            one_window!(
+                taps,
+                bias,
+                x,
+                weights,
+                ".arch_extension i8mm",
+                start_pair!(16, 19),
+                "2",
+                concat!(one!(), one!(), one!(), one!()),
+                "1",
+                concat!(one!(), one!()),
+                "0",
+                one!()
+            )
+        }
     }
 
     /// Two filters of one window are 16 bits, which alternate with those of another window.
@@ -122,5 +150,26 @@ impl Kernel for Matrix {
             let (a, b) = (vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b));
             [vreinterpretq_s8_s16(vuzp1q_s16(a, b)), vreinterpretq_s8_s16(vuzp2q_s16(a, b))]
         }
+    }
+
+    /// Every vector has two filters of all windows.
+    #[inline(always)]
+    fn values_of_eight<const PLAIN: bool>(
+        finish: &Finish<'_>,
+        [a, b, c, d]: [Sums; 4],
+        tables: &[Tables; 4],
+    ) -> [int8x16_t; 4] {
+        [0, 1, 2, 3].map(|pair| finish.values_of::<PLAIN>([a[pair], b[pair], c[pair], d[pair]], &[tables[pair]; 4]))
+    }
+
+    #[inline(always)]
+    unsafe fn store_eight<const PLAIN: bool, const ADDS: bool>(
+        finish: &Finish<'_>,
+        values: [int8x16_t; 4],
+        place: *mut i8,
+        step: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { finish.store_filter_pairs::<PLAIN, ADDS>(values, place, step) };
     }
 }

@@ -5,13 +5,14 @@ use core::arch::asm;
 
 use super::PANEL;
 use crate::kernels::neon::finish::Finish;
+use crate::kernels::packed::LARGEST;
 
 /// The functions are unsafe: places have eight readable and writable bytes, or as many as a function says. With `PLAIN`,
-/// [`is_plain`](Finish::is_plain) holds.
+/// [`is_plain`](Finish::is_plain) holds; without `ADDS` there is no residual.
 impl Finish<'_> {
     /// Two windows, `step` bytes apart; returns the place behind them.
     #[inline(always)]
-    pub unsafe fn store_two_windows<const PLAIN: bool>(
+    pub unsafe fn store_two_windows<const PLAIN: bool, const ADDS: bool>(
         &self,
         mut values: int8x16_t,
         mut place: *mut i8,
@@ -19,8 +20,8 @@ impl Finish<'_> {
     ) -> *mut i8 {
         // SAFETY: the caller's promise.
         unsafe {
-            if let (false, Some(addition)) = (PLAIN, &self.residual) {
-                values = addition.of(values, vcombine_s8(vld1_s8(place), vld1_s8(place.wrapping_add(step))));
+            if let (true, Some(addition)) = (ADDS, &self.residual) {
+                values = addition.of::<PLAIN>(values, vcombine_s8(vld1_s8(place), vld1_s8(place.wrapping_add(step))));
             }
             // The pointer goes on as it is used; of its own the compiler keeps an offset for every window.
             asm!(
@@ -33,37 +34,105 @@ impl Finish<'_> {
         place
     }
 
+    /// Pairs of windows, all `step` bytes apart.
+    #[inline(always)]
+    pub unsafe fn store_windows<const PAIRS: usize, const PLAIN: bool, const ADDS: bool>(
+        &self,
+        values: [int8x16_t; PAIRS],
+        mut place: *mut i8,
+        step: usize,
+    ) {
+        for values in values {
+            // SAFETY: the caller's promise.
+            place = unsafe { self.store_two_windows::<PLAIN, ADDS>(values, place, step) };
+        }
+    }
+
     /// One window: the first half of the values.
     #[inline(always)]
-    pub unsafe fn store_window<const PLAIN: bool>(&self, mut values: int8x16_t, place: *mut i8) {
+    pub unsafe fn store_window<const PLAIN: bool, const ADDS: bool>(&self, mut values: int8x16_t, place: *mut i8) {
         // SAFETY: the caller's promise.
         unsafe {
-            if let (false, Some(addition)) = (PLAIN, &self.residual) {
-                values = addition.of(values, vcombine_s8(vld1_s8(place), vcreate_s8(0)));
+            if let (true, Some(addition)) = (ADDS, &self.residual) {
+                values = addition.of::<PLAIN>(values, vcombine_s8(vld1_s8(place), vcreate_s8(0)));
             }
             vst1_s8(place, vget_low_s8(values));
         }
     }
 
-    /// The first `count` channels, at most eight, of `windows` windows, at most two, which are `step` bytes apart.
-    pub unsafe fn store_part_of_two(
+    /// Eight windows, `step` bytes apart. Every vector has two filters of all windows, every four of which are in the order 0, 2, 1, 3.
+    #[inline(always)]
+    pub unsafe fn store_filter_pairs<const PLAIN: bool, const ADDS: bool>(
         &self,
-        values: int8x16_t,
+        mut values: [int8x16_t; 4],
+        place: *mut i8,
+        step: usize,
+    ) {
+        /// The same instruction for every window.
+        macro_rules! each_window {
+            ($instruction:literal) => {
+                each_window!($instruction; 0 2 1 3 4 6 5 7)
+            };
+            ($instruction:literal; $($lane:literal)+) => {
+                concat!($($instruction, " {{v0.h, v1.h, v2.h, v3.h}}[", $lane, "], [{place}], {step}\n",)+)
+            };
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let (true, Some(addition)) = (ADDS, &self.residual) {
+                let [a, b, c, d]: [int8x16_t; 4];
+                asm!(
+                    each_window!("ld4"),
+                    place = inout(reg) place => _, step = in(reg) step,
+                    out("v0") a, out("v1") b, out("v2") c, out("v3") d,
+                    options(readonly, nostack, preserves_flags)
+                );
+                let [p, q, r, s] = values;
+                values = [(p, a), (q, b), (r, c), (s, d)].map(|(values, held)| addition.of::<PLAIN>(values, held));
+            }
+            let [a, b, c, d] = values;
+            asm!(
+                each_window!("st4"),
+                place = inout(reg) place => _, step = in(reg) step,
+                in("v0") a, in("v1") b, in("v2") c, in("v3") d,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Some of the windows at `place`, which are `step` bytes apart: the first `count` channels, at most eight, of `windows` windows, at
+    /// most eight, by way of a whole block of them, which `store` is given.
+    #[inline(never)]
+    pub unsafe fn store_by_way(
+        &self,
         place: *mut i8,
         step: usize,
         (windows, count): (usize, usize),
+        store: impl FnOnce(&Self, *mut i8),
     ) {
-        let mut held = [[0i8; PANEL]; 2];
-        let places = [place, place.wrapping_add(step)];
-        // SAFETY: the caller's promise, and sixteen bytes of the arrays.
+        let mut held = [[0i8; PANEL]; LARGEST];
+        // SAFETY: the caller's promise.
         unsafe {
-            for (held, place) in held.iter_mut().zip(places).take(windows) {
-                core::ptr::copy_nonoverlapping(place, held.as_mut_ptr(), count);
+            for (window, held) in held.iter_mut().take(windows).enumerate() {
+                copy(place.wrapping_add(window * step), held.as_mut_ptr(), count);
             }
-            self.store_two_windows::<false>(values, held.as_mut_ptr().cast(), PANEL);
-            for (held, place) in held.iter().zip(places).take(windows) {
-                core::ptr::copy_nonoverlapping(held.as_ptr(), place, count);
+            store(self, held.as_mut_ptr().cast());
+            for (window, held) in held.iter().take(windows).enumerate() {
+                copy(held.as_ptr(), place.wrapping_add(window * step), count);
             }
+        }
+    }
+}
+
+/// Copies `count` bytes, at most those of a panel.
+#[inline(always)]
+unsafe fn copy(from: *const i8, to: *mut i8, count: usize) {
+    // SAFETY: the caller grants so many.
+    unsafe {
+        if count == PANEL {
+            to.cast::<[i8; PANEL]>().write(from.cast::<[i8; PANEL]>().read());
+        } else {
+            core::ptr::copy_nonoverlapping(from, to, count);
         }
     }
 }

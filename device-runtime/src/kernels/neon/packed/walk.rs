@@ -1,10 +1,11 @@
 //! What the kernels share: the walk over the units of a block's kernel rows, as text of assembly.
 //!
-//! Operands: `x` the block, `w` the panel, `n`, `jump` and `rows` as `units`, `jump` and `rows` of [`Taps`](super::Taps), `t` counts.
+//! Operands: `bias` what sums start with, `x` the block, `w` the panel, `n`, `jump` and `rows` as `units`, `jump` and `rows` of
+//! [`Taps`](super::Taps), `t` counts. Sums are in `v16` to `v31`, four for every two windows.
 
-/// All taps: `$many` does two to the power of `$shift` units, `$one` one.
+/// All taps: `$many` does two to the power of `$shift` units, and every `$some` two to the power of its `$bit`, which are lower.
 macro_rules! walk {
-    ($shift:literal, $many:expr, $one:expr) => {
+    ($shift:literal, $many:expr, $($bit:literal, $some:expr),+) => {
         concat!(
             "2:\n",
             "lsr {t}, {n}, #",
@@ -16,15 +17,7 @@ macro_rules! walk {
             $many,
             "b.ne 3b\n",
             "4:\n",
-            "ands {t}, {n}, #(1 << ",
-            $shift,
-            ") - 1\n",
-            "b.eq 6f\n",
-            "5:\n",
-            "subs {t}, {t}, #1\n",
-            $one,
-            "b.ne 5b\n",
-            "6:\n",
+            $("tbz {n}, #", $bit, ", 5f\n", $some, "5:\n",)+
             "add {x}, {x}, {jump}\n",
             "subs {rows}, {rows}, #1\n",
             "b.ne 2b\n",
@@ -46,52 +39,87 @@ macro_rules! weights {
     };
 }
 
-/// Sums of a panel and a block of windows, whose names are given, [`walk`]ed with `$many` and `$one`, for which `v0` to `v7` are free.
+/// Sums of a panel and a block of windows, whose names and registers are given, [`walk`]ed with `$units`, for which `v0` to `v7` are
+/// free. Moves `$weights` behind the panel.
 macro_rules! windows {
     (
-        [$([$s0:ident, $s1:ident, $s2:ident, $s3:ident]),+],
-        $taps:expr, $sums:expr, $x:expr, $weights:expr, $extension:literal, $shift:literal, $many:expr, $one:expr
+        [$([$($sum:ident $register:tt),+]),+],
+        $taps:expr, $bias:expr, $x:expr, $weights:expr, $extension:literal, $start:expr, $($units:expr),+
     ) => {{
         let taps = $taps;
-        let [$([mut $s0, mut $s1, mut $s2, mut $s3]),+] = $sums;
+        $($(let $sum;)+)+
         asm!(
             $extension,
-            walk!($shift, $many, $one),
+            $start,
+            walk!($($units),+),
             t = out(reg) _, n = in(reg) taps.units, jump = in(reg) taps.jump, rows = inout(reg) taps.rows => _,
-            x = inout(reg) $x => _, w = inout(reg) $weights => _,
-            $($s0 = inout(vreg) $s0, $s1 = inout(vreg) $s1, $s2 = inout(vreg) $s2, $s3 = inout(vreg) $s3,)+
+            bias = in(reg) $bias, x = inout(reg) $x => _, w = inout(reg) *$weights,
+            $($(out($register) $sum,)+)+
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             options(readonly, nostack)
         );
-        [$([$s0, $s1, $s2, $s3]),+]
+        [$([$($sum),+]),+]
     }};
 }
 
 /// [`windows`] of a block of eight.
 macro_rules! eight_windows {
     ($($rest:tt)*) => {
-        windows!([[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]], $($rest)*)
+        windows!(
+            [
+                [a0 "v16", a1 "v17", a2 "v18", a3 "v19"],
+                [b0 "v20", b1 "v21", b2 "v22", b3 "v23"],
+                [c0 "v24", c1 "v25", c2 "v26", c3 "v27"],
+                [d0 "v28", d1 "v29", d2 "v30", d3 "v31"]
+            ],
+            $($rest)*
+        )
     };
 }
 
 /// [`windows`] of a block of four.
 macro_rules! four_windows {
-    ($($rest:tt)*) => { windows!([[a0, a1, a2, a3], [b0, b1, b2, b3]], $($rest)*) };
+    ($($rest:tt)*) => {
+        windows!([[a0 "v16", a1 "v17", a2 "v18", a3 "v19"], [b0 "v20", b1 "v21", b2 "v22", b3 "v23"]], $($rest)*)
+    };
 }
 
 /// [`windows`] of a block of one.
 macro_rules! one_window {
-    ($taps:expr, $sums:expr, $($rest:tt)*) => {{
-        let [sums] = windows!([[a0, a1, a2, a3]], $taps, [$sums], $($rest)*);
+    ($($rest:tt)*) => {{
+        let [sums] = windows!([[a0 "v16", a1 "v17", a2 "v18", a3 "v19"]], $($rest)*);
         sums
     }};
 }
 
-/// As [`one_window`], whose two vectors of sums are had as sums of two each: `a0` and `a2`, `a1` and `a3`.
+/// Starts the sums of two windows, from the first one's on, with the biases of eight filters for each.
+macro_rules! start {
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!("ldp q", $a, ", q", $b, ", [{bias}]\n", "ldp q", $c, ", q", $d, ", [{bias}]\n")
+    };
+}
+
+/// [`start`] of a block of eight.
+macro_rules! start_eight {
+    () => {
+        concat!(start!(16, 17, 18, 19), start!(20, 21, 22, 23), start!(24, 25, 26, 27), start!(28, 29, 30, 31))
+    };
+}
+
+/// [`start`] of a block of four.
+macro_rules! start_four {
+    () => {
+        concat!(start!(16, 17, 18, 19), start!(20, 21, 22, 23))
+    };
+}
+
+/// As [`one_window`], whose two vectors of sums are had as sums of two each: the first and third, the others.
 macro_rules! one_window_twice {
-    ($taps:expr, [$low:ident, $high:ident], $($rest:tt)*) => {{
-        let zero = vdupq_n_s32(0);
-        let [a, b, c, d] = one_window!($taps, [$low, $high, zero, zero], $($rest)*);
+    ($taps:expr, $bias:expr, $x:expr, $weights:expr, $extension:literal, $($units:expr),+) => {{
+        let [a, b, c, d] = one_window!(
+            $taps, $bias, $x, $weights, $extension,
+            "ldp q16, q17, [{bias}]\nmovi v18.4s, #0\nmovi v19.4s, #0", $($units),+
+        );
         let (low, high) = (vaddq_s32(a, c), vaddq_s32(b, d));
         [low, high, low, high]
     }};

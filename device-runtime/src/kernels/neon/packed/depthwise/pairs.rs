@@ -56,7 +56,7 @@ impl Call<'_, Dot> {
                     let second = two_sums(bias, [b, c, d], &weights);
                     for ((place, first), second) in places.iter_mut().zip(first).zip(second) {
                         let values = self.finish.values_of::<true>([first[0], first[1], second[0], second[1]], &tables);
-                        *place = self.finish.store_two_windows::<true>(values, *place, step);
+                        *place = self.finish.store_two_windows::<true, false>(values, *place, step);
                     }
                     (a, b) = (c, d);
                     x = x.wrapping_add(2 * step);
@@ -66,7 +66,7 @@ impl Call<'_, Dot> {
                     let sums = two_sums(bias, [a, b, column(x)], &weights);
                     for (place, [low, high]) in places.into_iter().zip(sums) {
                         let values = self.finish.values_of::<true>([low, high, low, high], &tables);
-                        self.finish.store_window::<true>(values, place);
+                        self.finish.store_window::<true, false>(values, place);
                     }
                 }
             }

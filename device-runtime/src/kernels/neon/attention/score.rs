@@ -1,22 +1,23 @@
 //! Dot products of four queries with all keys.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use super::{Lane, MOST_TOKENS, QUERIES, Scores};
 use crate::kernels::neon::Level;
 use crate::kernels::neon::lay::lay;
-use crate::kernels::neon::products::{sdot_lane, smmla};
+use crate::kernels::neon::products::sdot_lane;
 use crate::kernels::neon::sums::{Dot, Products, Wide, across, eight_taps, sixteen_taps};
 
 /// Most features of keys that are laid together, four at a time.
 const MOST_FEATURES: usize = 64;
 
 /// Room for the keys of a head.
-pub struct Room([[i8; 4 * MOST_FEATURES]; MOST_TOKENS / 4]);
+pub struct Room([i8; MOST_TOKENS * MOST_FEATURES]);
 
 impl Room {
     pub fn new() -> Self {
-        Self([[0; _]; _])
+        Self([0; _])
     }
 }
 
@@ -25,8 +26,8 @@ pub struct Keys<'r> {
     lane: Lane,
     features: usize,
     level: Level,
-    /// Four keys each, if they are laid together.
-    together: Option<&'r [[i8; 4 * MOST_FEATURES]]>,
+    /// Every four keys, if they are laid together.
+    together: Option<&'r Room>,
 }
 
 impl<'r> Keys<'r> {
@@ -34,18 +35,18 @@ impl<'r> Keys<'r> {
     pub fn new(level: Level, lane: Lane, features: usize, room: &'r mut Room) -> Self {
         let has_room = lane.tokens <= MOST_TOKENS && matches!(features, 16 | 32 | 48 | 64);
         let together = (has_room && level != Level::Base).then(|| {
-            let places = room.0.get_mut(..lane.tokens.div_ceil(4)).unwrap_or(&mut []);
-            for (at, place) in places.iter_mut().enumerate() {
+            for at in 0..lane.tokens.div_ceil(4) {
                 let keys = core::array::from_fn(|i| lane.token(4 * at + i));
+                let place = room.0.as_mut_ptr().wrapping_add(4 * features * at);
                 // SAFETY: keys have the features, and the place room for those of four.
                 unsafe {
                     match level {
-                        Level::Matrix => lay::<8, 4>(keys, features, place.as_mut_ptr()),
-                        _ => lay::<4, 4>(keys, features, place.as_mut_ptr()),
+                        Level::Matrix => lay::<8, 4>(keys, features, place),
+                        _ => lay::<4, 4>(keys, features, place),
                     }
                 }
             }
-            &*places
+            &*room
         });
         Self { lane, features, level, together }
     }
@@ -75,22 +76,19 @@ impl<'r> Keys<'r> {
     #[inline(always)]
     unsafe fn by_sixteens<const N: usize>(
         &self,
-        keys: &[[i8; 4 * MOST_FEATURES]],
+        keys: &Room,
         queries: [*const i8; QUERIES],
         scores: Scores,
     ) -> [i32; QUERIES] {
-        let four_keys = |at: usize| keys.as_ptr().wrapping_add(at).cast();
+        let keys = keys.0.as_ptr();
         // SAFETY: the caller's promises.
         unsafe {
             if self.level == Level::Matrix {
-                let [a, b, c, d] = queries;
-                let pairs: [[[int8x16_t; 2]; 2]; N] = core::array::from_fn(|i| [pair([a, b], i), pair([c, d], i)]);
-                each(scores, |at| in_pairs(four_keys(at), &pairs))
-            } else {
-                let queries: [[int8x16_t; QUERIES]; N] =
-                    core::array::from_fn(|i| queries.map(|query| vld1q_s8(query.wrapping_add(16 * i))));
-                each(scores, |at| by_lanes(four_keys(at), &queries))
+                return in_pairs::<N>(keys, core::array::from_fn(|i| pairs(queries, i)), scores);
             }
+            let queries: [[int8x16_t; QUERIES]; N] =
+                core::array::from_fn(|i| queries.map(|query| vld1q_s8(query.wrapping_add(16 * i))));
+            each(scores, |at| by_lanes(keys.wrapping_add(64 * N * at), &queries))
         }
     }
 }
@@ -129,33 +127,86 @@ unsafe fn by_lanes<const N: usize>(keys: *const i8, queries: &[[int8x16_t; QUERI
     }
 }
 
-/// SMMLA: a vector has eight features of the keys 0 and 2 or 1 and 3.
+/// Eight features of the queries, those of two in `$first` and in `$second`, and of four keys.
+macro_rules! eight {
+    ($first:literal, $second:literal, $even:literal, $odd:literal) => {
+        concat!(
+            eight!("v4", $first, $even),
+            eight!("v5", $first, $odd),
+            eight!("v6", $second, $even),
+            eight!("v7", $second, $odd),
+        )
+    };
+    ($sums:literal, $queries:literal, $keys:literal) => {
+        concat!("smmla ", $sums, ".4s, v", $queries, ".16b, ", $keys, ".16b\n")
+    };
+}
+
+/// Sixteen features of the queries, which are in registers as [`pairs`] gives them, and of four keys.
+macro_rules! sixteen {
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!("ld1 {{v0.16b-v3.16b}}, [{keys}], #64\n", eight!($a, $c, "v0", "v1"), eight!($b, $d, "v2", "v3"))
+    };
+}
+
+/// SMMLA: a vector has eight features of the keys 0 and 2 or 1 and 3. `queries` are those that [`pairs`] gives. Stores scores as
+/// [`each`] does.
 #[inline(always)]
-unsafe fn in_pairs<const N: usize>(keys: *const i8, queries: &[[[int8x16_t; 2]; 2]; N]) -> [int32x4_t; QUERIES] {
-    // SAFETY: the caller grants the features; the processor has SMMLA.
+unsafe fn in_pairs<const N: usize>(
+    keys: *const i8,
+    queries: [[int8x16_t; 4]; N],
+    scores: Scores,
+) -> [i32; QUERIES] {
+    // SAFETY: there are keys and a group for every four of them; the processor has SMMLA.
     unsafe {
-        let mut sums = [vdupq_n_s32(0); 4];
-        for (i, [first, second]) in queries.iter().enumerate() {
-            for half in 0..2 {
-                let [even, odd] = [0, 1].map(|odd| vld1q_s8(keys.wrapping_add(64 * i + 32 * half + 16 * odd)));
-                sums[0] = smmla(sums[0], first[half], even);
-                sums[1] = smmla(sums[1], first[half], odd);
-                sums[2] = smmla(sums[2], second[half], even);
-                sums[3] = smmla(sums[3], second[half], odd);
-            }
+        let query = |i: usize| queries.get(i).copied().unwrap_or([vdupq_n_s8(0); 4]);
+        let [[q0, q1, q2, q3], [q4, q5, q6, q7], [q8, q9, q10, q11], [q12, q13, q14, q15]] = [0, 1, 2, 3].map(query);
+        let [mut a, mut b, mut c, mut d] = [vdupq_n_s32(i32::MIN); QUERIES];
+        macro_rules! all {
+            ($($sixteen:expr),+) => {
+                asm!(
+                    ".arch_extension i8mm",
+                    "2:",
+                    "movi v4.4s, #0", "movi v5.4s, #0", "movi v6.4s, #0", "movi v7.4s, #0",
+                    $($sixteen,)+
+                    "zip1 v0.4s, v4.4s, v5.4s", "zip2 v1.4s, v4.4s, v5.4s",
+                    "zip1 v2.4s, v6.4s, v7.4s", "zip2 v3.4s, v6.4s, v7.4s",
+                    "smax {a:v}.4s, {a:v}.4s, v0.4s", "smax {b:v}.4s, {b:v}.4s, v1.4s",
+                    "smax {c:v}.4s, {c:v}.4s, v2.4s", "smax {d:v}.4s, {d:v}.4s, v3.4s",
+                    "st1 {{v0.4s-v3.4s}}, [{scores}], #64",
+                    "subs {n}, {n}, #1",
+                    "b.ne 2b",
+                    n = inout(reg) scores.tokens.div_ceil(4) => _, keys = inout(reg) keys => _, scores = inout(reg) scores.first => _,
+                    a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d,
+                    in("v16") q0, in("v17") q1, in("v18") q2, in("v19") q3, in("v20") q4, in("v21") q5, in("v22") q6, in("v23") q7,
+                    in("v24") q8, in("v25") q9, in("v26") q10, in("v27") q11, in("v28") q12, in("v29") q13, in("v30") q14, in("v31") q15,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+                    options(nostack)
+                )
+            };
         }
-        let [a, b, c, d] = sums;
-        [vzip1q_s32(a, b), vzip2q_s32(a, b), vzip1q_s32(c, d), vzip2q_s32(c, d)]
+        match N {
+            1 => all!(sixteen!(16, 17, 18, 19)),
+            2 => all!(sixteen!(16, 17, 18, 19), sixteen!(20, 21, 22, 23)),
+            3 => all!(sixteen!(16, 17, 18, 19), sixteen!(20, 21, 22, 23), sixteen!(24, 25, 26, 27)),
+            _ => all!(
+                sixteen!(16, 17, 18, 19),
+                sixteen!(20, 21, 22, 23),
+                sixteen!(24, 25, 26, 27),
+                sixteen!(28, 29, 30, 31)
+            ),
+        }
+        [a, b, c, d].map(|highest| vmaxvq_s32(highest))
     }
 }
 
-/// The `at`-th sixteen features of two tokens: the first eight of both, the others.
+/// The `at`-th sixteen features of four queries: the first eight of two, the others of these, and of the other two.
 #[inline(always)]
-unsafe fn pair(tokens: [*const i8; 2], at: usize) -> [int8x16_t; 2] {
+unsafe fn pairs(queries: [*const i8; QUERIES], at: usize) -> [int8x16_t; 4] {
     // SAFETY: the caller grants the features.
     unsafe {
-        let [a, b] = tokens.map(|token| vreinterpretq_s64_s8(vld1q_s8(token.wrapping_add(16 * at))));
-        [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
+        let [a, b, c, d] = queries.map(|query| vreinterpretq_s64_s8(vld1q_s8(query.wrapping_add(16 * at))));
+        [vzip1q_s64(a, b), vzip2q_s64(a, b), vzip1q_s64(c, d), vzip2q_s64(c, d)].map(|pair| vreinterpretq_s8_s64(pair))
     }
 }
 

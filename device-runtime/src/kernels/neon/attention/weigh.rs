@@ -33,33 +33,11 @@ pub unsafe fn weigh(
     weight: Weight,
     scores: Scores,
     highest: [i32; QUERIES],
-    mut put: impl FnMut(usize, Weights),
+    put: impl FnMut(usize, Weights),
 ) -> [u32; QUERIES] {
     let weigher = Weigher::new(weight, highest);
     // SAFETY: the caller's promise.
-    unsafe {
-        let mut sums = [vdupq_n_u32(0); QUERIES];
-        let mut last = [[[0; 4]; QUERIES]; 4];
-        for block in 0..scores.tokens.div_ceil(16) {
-            let mut groups: *const Group<i32> = scores.group(4 * block);
-            let count = scores.tokens - 16 * block;
-            if count < 16 {
-                core::ptr::copy_nonoverlapping(groups, last.as_mut_ptr(), count.div_ceil(4));
-                groups = last.as_ptr();
-            }
-            let mut weights = weigher.sixteen(groups);
-            if count < 16 {
-                let is_there =
-                    [0, 8].map(|at| vcltq_u16(vld1q_u16(PLACES.as_ptr().add(at)), vdupq_n_u16(count as u16)));
-                weights = weights.map(|[a, b]| [vandq_u16(a, is_there[0]), vandq_u16(b, is_there[1])]);
-            }
-            for (sum, weights) in sums.iter_mut().zip(weights) {
-                *sum = vpadalq_u16(vpadalq_u16(*sum, weights[0]), weights[1]);
-            }
-            put(block, weights);
-        }
-        sums.map(|sum| vaddvq_u32(sum))
-    }
+    unsafe { if weigher.up == 0 { weigher.all::<false>(scores, put) } else { weigher.all::<true>(scores, put) } }
 }
 
 /// [`Weight`] in vectors.
@@ -80,27 +58,61 @@ impl Weigher {
         Self { highest, up, multiplier: (multiplier << (11 - up)) as i32 }
     }
 
+    /// [`weigh`]; without `UP`, `up` is 0.
+    #[inline(always)]
+    unsafe fn all<const UP: bool>(&self, scores: Scores, mut put: impl FnMut(usize, Weights)) -> [u32; QUERIES] {
+        let whole = scores.tokens / 16;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [vdupq_n_u32(0); QUERIES];
+            let mut take = |block, weights: Weights| {
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = vpadalq_u16(vpadalq_u16(*sum, weights[0]), weights[1]);
+                }
+                put(block, weights);
+            };
+            for block in 0..whole {
+                take(block, self.sixteen::<UP>(scores.group(4 * block)));
+            }
+            let count = scores.tokens % 16;
+            if count != 0 {
+                let mut last = [[[0; 4]; QUERIES]; 4];
+                core::ptr::copy_nonoverlapping(scores.group(4 * whole), last.as_mut_ptr(), count.div_ceil(4));
+                let is_there =
+                    [0, 8].map(|at| vcltq_u16(vld1q_u16(PLACES.as_ptr().add(at)), vdupq_n_u16(count as u16)));
+                let weights = self.sixteen::<UP>(last.as_ptr());
+                take(whole, weights.map(|[a, b]| [vandq_u16(a, is_there[0]), vandq_u16(b, is_there[1])]));
+            }
+            sums.map(|sum| vaddvq_u32(sum))
+        }
+    }
+
     /// [`Weight::of`] what the scores of four groups are below the highest.
     ///
     /// Octaves are a product's upper half, since difference and multiplier are shifted left by 11 bits in all, and the
     /// multiplication doubles. They saturate to less than 2^15 where weights are 0 for long; so do shifts, to 128 bits.
     #[inline(always)]
-    unsafe fn sixteen(&self, groups: *const Group<i32>) -> Weights {
+    unsafe fn sixteen<const UP: bool>(&self, groups: *const Group<i32>) -> Weights {
         // SAFETY: the caller grants the groups.
         unsafe {
-            let octaves = |query: usize| {
-                let score = |at: usize| vld1q_s32((*groups.add(at))[query].as_ptr());
-                let mut below = [0, 1, 2, 3].map(|at| vsubq_s32(self.highest[query], score(at)));
-                if self.up != 0 {
-                    below = below.map(|below| vqshlq_s32(below, vdupq_n_s32(self.up as i32)));
-                }
-                let [a, b, c, d] = below.map(|below| vqrdmulhq_n_s32(below, self.multiplier));
+            let octaves = [0, 1, 2, 3].map(|at| {
+                let scores = load_four(groups.add(at).cast());
+                let octaves = |query: usize| {
+                    let mut below = vsubq_s32(self.highest[query], scores[query]);
+                    if UP {
+                        below = vqshlq_s32(below, vdupq_n_s32(self.up as i32));
+                    }
+                    vqrdmulhq_n_s32(below, self.multiplier)
+                };
+                [octaves(0), octaves(1), octaves(2), octaves(3)]
+            });
+            let octaves = [0, 1, 2, 3].map(|query| {
+                let [a, b, c, d] = octaves.each_ref().map(|octaves| octaves[query]);
                 let low = vreinterpretq_s8_s16(vqmovn_high_s32(vqmovn_s32(a), b));
                 let high = vreinterpretq_s8_s16(vqmovn_high_s32(vqmovn_s32(c), d));
                 // The rounding shift adds half of what is shifted out.
                 [vuzp1q_s8(low, high), vqsubq_s8(vdupq_n_s8(-3), vuzp2q_s8(low, high))]
-            };
-            let octaves = [octaves(0), octaves(1), octaves(2), octaves(3)];
+            });
             let parts = look_up(octaves.map(|[part, _]| vreinterpretq_u8_s8(part)));
             let weights = |query: usize| {
                 let ([low, high], [_, shift]) = (parts[query], octaves[query]);
@@ -112,6 +124,25 @@ impl Weigher {
             [weights(0), weights(1), weights(2), weights(3)]
         }
     }
+}
+
+/// Four vectors by one instruction.
+///
+/// # Safety
+/// There are 64 readable bytes.
+#[inline(always)]
+unsafe fn load_four(from: *const i32) -> [int32x4_t; 4] {
+    let [a, b, c, d]: [int32x4_t; 4];
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "ld1 {{v0.4s-v3.4s}}, [{from}]",
+            from = in(reg) from,
+            out("v0") a, out("v1") b, out("v2") c, out("v3") d,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    [a, b, c, d]
 }
 
 /// Low and high bytes of entries of [`OCTAVE`], 64 of the 256 at a time. What is outside a quarter leaves what was found before.

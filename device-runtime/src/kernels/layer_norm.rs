@@ -42,12 +42,14 @@ pub fn layer_norm_s8(shape: Shape, norm: &LayerNorm<'_>, input: &[i8], output: &
     let channels = usize::from(shape.c).max(1);
     let gain = norm.gain.get(..channels).ok_or(ShapeError::Table)?;
     let offset = norm.offset.get(..channels).ok_or(ShapeError::Table)?;
+    #[cfg(neon)]
+    let normaliser = super::neon::Normaliser::new(norm);
     let mut outputs = output.chunks_exact_mut(channels);
     for x in input.chunks_exact(channels) {
         let Some(y) = outputs.next() else { return Ok(()) };
         let spread = Spread::of(x, norm.epsilon);
         #[cfg(neon)]
-        let done = super::neon::normalise(norm, &spread, x, [gain, offset], y);
+        let done = normaliser.normalise(&spread, x, [gain, offset], y);
         #[cfg(not(neon))]
         let done = 0;
         one_by_one(norm, &spread, x, [gain, offset], y, done);
@@ -65,6 +67,9 @@ fn one_by_one(
     y: &mut [i8],
     first: usize,
 ) {
+    if first == x.len() {
+        return;
+    }
     for (((y, &x), &gain), &offset) in y.iter_mut().zip(x).zip(gain).zip(offset).skip(first) {
         *y = land(norm, spread.normalise(x), gain, offset);
     }

@@ -21,7 +21,7 @@ mod tiles;
 pub use attention::attention;
 pub use conv::conv2d;
 pub use depthwise::depthwise;
-pub use layer_norm::{normalise, square_root, sums};
+pub use layer_norm::{Normaliser, square_root, sums};
 pub use lut::{lut, lut_in_place};
 #[cfg(any(test, feature = "std"))]
 pub use packed::{conv2d_packed, depthwise_packed, draw};

@@ -9,35 +9,41 @@ use crate::kernels::scales::FRACTION;
 /// Least right shift whose lower half is dropped with the lower half of a sum.
 const LEAST_SHIFT: u8 = 33;
 
-/// Normalises the channels of a position whose values have `spread` in common, in whole vectors; returns how many were done: a
-/// multiple of sixteen. Gains and offsets are as many as values.
-#[inline(never)]
-pub fn normalise(norm: &LayerNorm<'_>, spread: &Spread, x: &[i8], tables: [&[i32]; 2], y: &mut [i8]) -> usize {
-    match i32::try_from(spread.reciprocal) {
-        Ok(reciprocal) if norm.shift >= LEAST_SHIFT => {
-            let vectors = Vectors::new(norm, spread, reciprocal);
-            if spread.shift > 31 { vectors.all::<true>(x, tables, y) } else { vectors.all::<false>(x, tables, y) }
-        }
-        // 2^31 has no place in a lane.
-        _ => 0,
-    }
-}
-
 /// The sum of values and of their squares, of whole vectors of sixteen, and how many those are. There are less than 2^15 values.
 #[inline(always)]
 pub fn sums(x: &[i8]) -> (i32, u32, usize) {
-    let vectors = x.as_chunks::<16>().0;
-    // SAFETY: reads the sixteen bytes of each array.
+    // SAFETY: vectors are part of this architecture.
     unsafe {
-        let (mut sum, mut squares) = (vdupq_n_s32(0), vdupq_n_u32(0));
-        for x in vectors {
+        let mut sums = (vdupq_n_s32(0), vdupq_n_u32(0));
+        let (pairs, rest) = x.as_chunks::<32>();
+        for x in pairs {
+            let (a, b) = (vld1q_s8(x.as_ptr()), vld1q_s8(x.as_ptr().wrapping_add(16)));
+            sums = add(sums, vpadalq_s8(vpaddlq_s8(a), b), [a, b]);
+        }
+        let rest = rest.as_chunks::<16>().0;
+        for x in rest {
             let x = vld1q_s8(x.as_ptr());
-            sum = vpadalq_s16(sum, vpaddlq_s8(x));
+            sums = add(sums, vpaddlq_s8(x), [x]);
+        }
+        (vaddvq_s32(sums.0), vaddvq_u32(sums.1), 32 * pairs.len() + 16 * rest.len())
+    }
+}
+
+/// Adds `pairs` to a sum of values and the squares of `x` to one of squares.
+#[inline(always)]
+fn add<const N: usize>(
+    (sum, mut squares): (int32x4_t, uint32x4_t),
+    pairs: int16x8_t,
+    x: [int8x16_t; N],
+) -> (int32x4_t, uint32x4_t) {
+    // SAFETY: vectors are part of this architecture.
+    unsafe {
+        for x in x {
             // Two squares are at most 2^15, which 16 bits without sign hold.
             let pairs = vmlal_high_s8(vmull_s8(vget_low_s8(x), vget_low_s8(x)), x, x);
             squares = vpadalq_u16(squares, vreinterpretq_u16_s16(pairs));
         }
-        (vaddvq_s32(sum), vaddvq_u32(squares), 16 * vectors.len())
+        (vpadalq_s16(sum, pairs), squares)
     }
 }
 
@@ -51,79 +57,142 @@ pub fn square_root(value: u64) -> u32 {
     root.wrapping_add(u32::from(rest > 2 * i64::from(root))).wrapping_sub(u32::from(rest < 0))
 }
 
-struct Vectors {
-    /// Times `2^(31 - spread.shift)`, if that is a left shift; so is `start`.
-    count: int32x4_t,
-    /// Less the sum.
-    start: int32x4_t,
-    reciprocal: int32x4_t,
-    /// Left shifts: negative.
-    down: int32x4_t,
+/// What all positions have in common.
+pub struct Normaliser {
+    /// Left shift of a sum's upper half, to [`FRACTION`].
     last: int32x4_t,
     bytes: Bytes,
+    /// Whether a sum's lower half may be dropped.
+    has_upper: bool,
 }
 
-impl Vectors {
+impl Normaliser {
     #[inline(always)]
-    fn new(norm: &LayerNorm<'_>, spread: &Spread, reciprocal: i32) -> Self {
-        let up = 31 - (spread.shift & 63) as i32;
+    pub fn new(norm: &LayerNorm<'_>) -> Self {
         // SAFETY: vectors are part of this architecture.
-        unsafe {
-            Self {
-                count: vdupq_n_s32(spread.count << up.max(0)),
-                start: vdupq_n_s32(spread.sum.wrapping_neg() << up.max(0)),
-                reciprocal: vdupq_n_s32(reciprocal),
-                down: vdupq_n_s32(up.min(0)),
-                last: vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)),
-                bytes: Bytes::new(norm.landing),
+        let last = unsafe { vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)) };
+        Self { last, bytes: Bytes::new(norm.landing), has_upper: norm.shift >= LEAST_SHIFT }
+    }
+
+    /// Normalises the channels of a position whose values have `spread` in common, in whole vectors; returns how many were done: a
+    /// multiple of sixteen. Gains and offsets are as many as values.
+    #[inline(always)]
+    pub fn normalise(&self, spread: &Spread, x: &[i8], tables: [&[i32]; 2], y: &mut [i8]) -> usize {
+        match i32::try_from(spread.reciprocal) {
+            Ok(reciprocal) if self.has_upper => {
+                let difference = Difference::new(spread, reciprocal);
+                if difference.is_narrow {
+                    self.all::<true>(&difference, x, tables, y)
+                } else {
+                    self.all::<false>(&difference, x, tables, y)
+                }
             }
+            // 2^31 has no place in a lane.
+            _ => 0,
         }
     }
 
-    /// All whole vectors; with `DOWN` normalised values are shifted right.
-    #[inline(always)]
-    fn all<const DOWN: bool>(&self, x: &[i8], [gain, offset]: [&[i32]; 2], y: &mut [i8]) -> usize {
+    /// All whole vectors; with `NARROW`, the difference [`is_narrow`](Difference::is_narrow).
+    #[inline(never)]
+    fn all<const NARROW: bool>(
+        &self,
+        difference: &Difference,
+        x: &[i8],
+        [gain, offset]: [&[i32]; 2],
+        y: &mut [i8],
+    ) -> usize {
         let (places, x) = (y.as_chunks_mut::<16>().0, x.as_chunks::<16>().0);
         let tables = gain.as_chunks::<16>().0.iter().zip(offset.as_chunks::<16>().0);
         let mut done = 0;
         for ((place, x), (gain, offset)) in places.iter_mut().zip(x).zip(tables) {
-            self.sixteen::<DOWN>(x, gain, offset, place);
+            self.sixteen::<NARROW>(difference, x, gain, offset, place);
             done += 16;
         }
         done
     }
 
     #[inline(always)]
-    fn sixteen<const DOWN: bool>(&self, x: &[i8; 16], gain: &[i32; 16], offset: &[i32; 16], place: &mut [i8; 16]) {
+    fn sixteen<const NARROW: bool>(
+        &self,
+        difference: &Difference,
+        x: &[i8; 16],
+        gain: &[i32; 16],
+        offset: &[i32; 16],
+        place: &mut [i8; 16],
+    ) {
         // SAFETY: reads and writes the sixteen elements of each array.
         unsafe {
             let x = vld1q_s8(x.as_ptr());
-            let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
             let (gain, offset) = (vld1q_s32_x4(gain.as_ptr()), vld1q_s32_x4(offset.as_ptr()));
-            let a = self.four::<DOWN>(vmovl_s16(vget_low_s16(low)), gain.0, offset.0);
-            let b = self.four::<DOWN>(vmovl_high_s16(low), gain.1, offset.1);
-            let c = self.four::<DOWN>(vmovl_s16(vget_low_s16(high)), gain.2, offset.2);
-            let d = self.four::<DOWN>(vmovl_high_s16(high), gain.3, offset.3);
+            let [a, b] = difference.normalised::<NARROW>(vmovl_s8(vget_low_s8(x)));
+            let [c, d] = difference.normalised::<NARROW>(vmovl_high_s8(x));
+            let (a, b) = (self.four(a, gain.0, offset.0), self.four(b, gain.1, offset.1));
+            let (c, d) = (self.four(c, gain.2, offset.2), self.four(d, gain.3, offset.3));
             vst1q_s8(place.as_mut_ptr(), self.bytes.of([a, b, c, d]));
         }
     }
 
-    /// Four results, before the zero point.
-    ///
-    /// Normalised values are below 2^24, so that their left shift by `31 - spread.shift` has room before the reciprocal, at least
-    /// 2^30, is multiplied; the doubling multiplication drops 31 bits. Of a sum, whose 64 bits have room to spare, the
-    /// upper half is rounded as the whole would be: the shift is at least [`LEAST_SHIFT`].
+    /// Four results, before the zero point. Of a sum, whose 64 bits have room to spare, the upper half is rounded as the whole would
+    /// be: the shift is at least [`LEAST_SHIFT`].
     #[inline(always)]
-    fn four<const DOWN: bool>(&self, x: int32x4_t, gain: int32x4_t, offset: int32x4_t) -> int32x4_t {
+    fn four(&self, z: int32x4_t, gain: int32x4_t, offset: int32x4_t) -> int32x4_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
-            let mut z = vqdmulhq_s32(vmlaq_s32(self.start, x, self.count), self.reciprocal);
-            if DOWN {
-                z = vshlq_s32(z, self.down);
-            }
             let low = vmlal_s32(vshll_n_s32::<16>(vget_low_s32(offset)), vget_low_s32(z), vget_low_s32(gain));
             let high = vmlal_high_s32(vshll_high_n_s32::<16>(offset), z, gain);
             vqshlq_s32(vuzp2q_s32(vreinterpretq_s32_s64(low), vreinterpretq_s32_s64(high)), self.last)
+        }
+    }
+}
+
+/// How values become normalised ones.
+struct Difference {
+    /// Times `2^(31 - spread.shift)`, if that is a left shift; so is `start`.
+    count: i32,
+    /// Less the sum.
+    start: int32x4_t,
+    reciprocal: int32x4_t,
+    /// Left shift of the product: negative.
+    down: int32x4_t,
+    /// Whether `count` fits 16 bits and nothing is shifted down.
+    is_narrow: bool,
+}
+
+impl Difference {
+    #[inline(always)]
+    fn new(spread: &Spread, reciprocal: i32) -> Self {
+        let up = 31 - (spread.shift & 63) as i32;
+        let count = spread.count << up.max(0);
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            Self {
+                count,
+                start: vdupq_n_s32(spread.sum.wrapping_neg() << up.max(0)),
+                reciprocal: vdupq_n_s32(reciprocal),
+                down: vdupq_n_s32(up.min(0)),
+                is_narrow: up >= 0 && count <= i32::from(i16::MAX),
+            }
+        }
+    }
+
+    /// Eight normalised values.
+    ///
+    /// They are below 2^24, so that their left shift by `31 - spread.shift` has room before the reciprocal, at least 2^30, is
+    /// multiplied; the doubling multiplication drops 31 bits.
+    #[inline(always)]
+    fn normalised<const NARROW: bool>(&self, x: int16x8_t) -> [int32x4_t; 2] {
+        // SAFETY: vectors are part of this architecture.
+        unsafe {
+            if NARROW {
+                let count = vdupq_n_s16(self.count as i16);
+                let low = vmlal_s16(self.start, vget_low_s16(x), vget_low_s16(count));
+                [low, vmlal_high_s16(self.start, x, count)].map(|product| vqdmulhq_s32(product, self.reciprocal))
+            } else {
+                [vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x)].map(|x| {
+                    let product = vqdmulhq_s32(vmlaq_n_s32(self.start, x, self.count), self.reciprocal);
+                    vshlq_s32(product, self.down)
+                })
+            }
         }
     }
 }

@@ -152,11 +152,7 @@ macro_rules! sixteen {
 /// SMMLA: a vector has eight features of the keys 0 and 2 or 1 and 3. `queries` are those that [`pairs`] gives. Stores scores as
 /// [`each`] does.
 #[inline(always)]
-unsafe fn in_pairs<const N: usize>(
-    keys: *const i8,
-    queries: [[int8x16_t; 4]; N],
-    scores: Scores,
-) -> [i32; QUERIES] {
+unsafe fn in_pairs<const N: usize>(keys: *const i8, queries: [[int8x16_t; 4]; N], scores: Scores) -> [i32; QUERIES] {
     // SAFETY: there are keys and a group for every four of them; the processor has SMMLA.
     unsafe {
         let query = |i: usize| queries.get(i).copied().unwrap_or([vdupq_n_s8(0); 4]);

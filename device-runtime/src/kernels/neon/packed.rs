@@ -1,6 +1,6 @@
 //! Convolution with packed weights, eight filters side by side.
 //!
-//! Windows come in blocks of eight, four or one, whose taps [`draw`] has laid together. Each kind of instructions has kernels for
+//! Windows come in blocks of twelve, eight, four or one, whose taps [`draw`] has laid together. Each kind of instructions has kernels for
 //! every size of block, which take all taps in one go.
 
 #[macro_use]
@@ -51,6 +51,7 @@ trait Kernel {
     const ENTRIES: usize;
     /// The tables of every four sums.
     unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4];
+    unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6];
     unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4];
     unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2];
     unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums;
@@ -119,7 +120,8 @@ fn blocks<K: Kernel, const PLAIN: bool, const ADDS: bool>(
         // SAFETY: the processor has the instructions, the image has the block, and the output its windows.
         unsafe {
             match block.size {
-                LARGEST => turn.panels(Turn::eight),
+                LARGEST => turn.panels(Turn::twelve),
+                8 => turn.panels(Turn::eight),
                 4 => turn.panels(Turn::four),
                 _ => turn.panels(Turn::one),
             }
@@ -187,6 +189,26 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             panel.tables = panel.tables.map(|table| table.wrapping_add(K::ENTRIES));
             panel.place = panel.place.wrapping_add(PANEL);
             panel.channels -= PANEL;
+        }
+    }
+
+    #[inline(always)]
+    fn twelve(&self, panel: &mut Panel) {
+        // SAFETY: the promises of `panels`.
+        unsafe {
+            let [a, b, c, d, e, f] = K::twelve(self.taps, panel.tables[0], self.x, &mut panel.weights);
+            let tables = K::tables(panel.tables);
+            let first = K::values_of_eight::<PLAIN>(self.finish, [a, b, c, d], &tables);
+            let last = K::order([e, f].map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
+            let store = move |finish: &Finish<'_>, place: *mut i8, step| {
+                K::store_eight::<PLAIN, ADDS>(finish, first, place, step);
+                finish.store_windows::<2, PLAIN, ADDS>(last, place.wrapping_add(8 * step), step);
+            };
+            if panel.channels >= self.whole {
+                store(self.finish, panel.place, self.operands.channels);
+            } else {
+                self.store_part(panel, move |finish, held| store(finish, held, PANEL));
+            }
         }
     }
 

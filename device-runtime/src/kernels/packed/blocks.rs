@@ -5,7 +5,7 @@ use super::{Form, MAX_IMAGE_BYTES, SLACK, extents};
 use crate::kernels::params::Conv2d;
 
 /// Windows of the largest block.
-pub const LARGEST: usize = 8;
+pub const LARGEST: usize = 12;
 
 /// An image for kernels that take a few taps (a unit) of several windows at a time.
 ///
@@ -33,19 +33,23 @@ pub struct Blocks {
     line_step: usize,
 }
 
-/// Windows of the block that begins where so many are left in the line. Blocks of eight and four may hold fewer.
+/// Windows of the block that begins where so many are left in the line. Blocks of four and more may hold fewer.
 pub const fn block_windows(left: usize) -> usize {
     match left {
         0..=1 => 1,
         2..=4 => 4,
+        // The ninth takes less by itself than three without a window in a larger block.
+        5..=9 => 8,
         _ => LARGEST,
     }
 }
 
 /// Windows of a line with those that fill its last block.
 const fn filled(windows: usize) -> usize {
-    let rest = windows % LARGEST;
-    windows - rest + if rest == 0 { 0 } else { block_windows(rest) }
+    match windows % LARGEST {
+        0 | 9 => windows,
+        rest => windows - rest + block_windows(rest),
+    }
 }
 
 impl Blocks {
@@ -118,7 +122,7 @@ impl Blocks {
 pub struct Block {
     /// Where it starts in the image, in bytes.
     pub start: usize,
-    /// Windows that have a place in it: 1, 4 or 8.
+    /// Windows that have a place in it: 1, 4, 8 or 12.
     pub size: usize,
     /// Windows in it.
     pub windows: usize,
@@ -148,10 +152,11 @@ impl Iterator for Walk<'_> {
             (self.start, self.column) = (self.start + self.blocks.line_step, 0);
         }
         let left = self.blocks.line_windows - self.column;
-        let windows = left.min(LARGEST).min(self.count);
+        let size = block_windows(left);
+        let windows = left.min(size).min(self.count);
         let start = self.start + self.column * self.blocks.filter.row_taps;
         self.column += windows;
         self.count -= windows;
-        Some(Block { start, size: block_windows(left), windows })
+        Some(Block { start, size, windows })
     }
 }

@@ -38,30 +38,36 @@ macro_rules! products {
     };
 }
 
+/// A unit of four windows, in `$v`, whose sums begin with those given.
+macro_rules! quad {
+    ($v:literal, $a:literal, $b:literal, $c:literal, $d:literal, $e:literal, $f:literal, $g:literal, $h:literal) => {
+        concat!(
+            products!($a, $b, $v, "0", "1"),
+            products!($c, $d, $v, "2", "3"),
+            products!($e, $f, $v, "4", "5"),
+            products!($g, $h, $v, "6", "7"),
+        )
+    };
+}
+
 /// A unit of the first four windows, in `v0`, and its weights.
 macro_rules! four {
     () => {
-        concat!(
-            "ldp q2, q3, [{w}], #32\n",
-            products!(16, 17, "v0", "0", "1"),
-            products!(18, 19, "v0", "2", "3"),
-            products!(20, 21, "v0", "4", "5"),
-            products!(22, 23, "v0", "6", "7"),
-        )
+        concat!("ldp q2, q3, [{w}], #32\n", quad!("v0", 16, 17, 18, 19, 20, 21, 22, 23))
     };
 }
 
 /// A unit of a block of eight windows.
 macro_rules! eight {
     () => {
-        concat!(
-            "ldp q0, q1, [{x}], #32\n",
-            four!(),
-            products!(24, 25, "v1", "0", "1"),
-            products!(26, 27, "v1", "2", "3"),
-            products!(28, 29, "v1", "4", "5"),
-            products!(30, 31, "v1", "6", "7"),
-        )
+        concat!("ldp q0, q1, [{x}], #32\n", four!(), quad!("v1", 24, 25, 26, 27, 28, 29, 30, 31))
+    };
+}
+
+/// A unit of a block of twelve windows.
+macro_rules! twelve {
+    () => {
+        concat!(eight!(), "ldr q0, [{x}], #16\n", quad!("v0", 8, 9, 10, 11, 12, 13, 14, 15))
     };
 }
 
@@ -95,6 +101,25 @@ impl Kernel for Base {
         // SAFETY: the caller's promise.
         let [low, high] = unsafe { Tables::of_eight(panel) };
         [low, high, low, high]
+    }
+
+    #[inline(always)]
+    unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6] {
+        // SAFETY: reads what the caller grants.
+        unsafe {
+            twelve_windows!(
+                taps,
+                bias,
+                x,
+                weights,
+                "",
+                start_twelve!(),
+                "1",
+                concat!(twelve!(), twelve!()),
+                "0",
+                twelve!()
+            )
+        }
     }
 
     #[inline(always)]

@@ -18,28 +18,43 @@ macro_rules! dot {
     };
 }
 
-/// A unit of the first four windows, in `$x`.
+/// A unit of four windows, in `$x`, whose sums are given.
 macro_rules! quad {
-    ($x:literal, $a:literal, $b:literal) => {
+    ($x:literal, $w:literal, $v:literal; $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal) => {
         concat!(
-            dot!(16, 17, $x, "0", $a, $b),
-            dot!(18, 19, $x, "1", $a, $b),
-            dot!(20, 21, $x, "2", $a, $b),
-            dot!(22, 23, $x, "3", $a, $b),
+            dot!($a, $b, $x, "0", $w, $v),
+            dot!($c, $d, $x, "1", $w, $v),
+            dot!($e, $f, $x, "2", $w, $v),
+            dot!($g, $h, $x, "3", $w, $v),
         )
+    };
+    ($x:literal, $w:literal, $v:literal) => {
+        quad!($x, $w, $v; 16 17 18 19 20 21 22 23)
     };
 }
 
 /// A unit of eight windows, whose taps are in `$x` and `$y`.
 macro_rules! eight {
-    ($x:literal, $y:literal, $a:literal, $b:literal) => {
+    ($x:literal, $y:literal, $w:literal, $v:literal) => {
+        concat!(quad!($x, $w, $v), quad!($y, $w, $v; 24 25 26 27 28 29 30 31))
+    };
+}
+
+/// A unit of twelve windows.
+macro_rules! twelve {
+    ($w:literal, $v:literal) => {
         concat!(
-            quad!($x, $a, $b),
-            dot!(24, 25, $y, "0", $a, $b),
-            dot!(26, 27, $y, "1", $a, $b),
-            dot!(28, 29, $y, "2", $a, $b),
-            dot!(30, 31, $y, "3", $a, $b),
+            "ld1 {{v0.16b-v2.16b}}, [{x}], #48\n",
+            eight!("v0", "v1", $w, $v),
+            quad!("v2", $w, $v; 8 9 10 11 12 13 14 15)
         )
+    };
+}
+
+/// Two units of twelve windows.
+macro_rules! two_of_twelve {
+    () => {
+        concat!(weights!(), twelve!("v4", "v5"), twelve!("v6", "v7"))
     };
 }
 
@@ -80,6 +95,27 @@ impl Kernel for Dot {
         // SAFETY: the caller's promise.
         let [low, high] = unsafe { Tables::of_eight(panel) };
         [low, high, low, high]
+    }
+
+    #[inline(always)]
+    unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6] {
+        // SAFETY: reads what the caller grants.
+        unsafe {
+            twelve_windows!(
+                taps,
+                bias,
+                x,
+                weights,
+                ".arch_extension dotprod",
+                start_twelve!(),
+                "2",
+                concat!(two_of_twelve!(), two_of_twelve!()),
+                "1",
+                two_of_twelve!(),
+                "0",
+                concat!(last_weights!(), twelve!("v4", "v5"))
+            )
+        }
     }
 
     #[inline(always)]

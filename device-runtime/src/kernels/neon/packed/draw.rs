@@ -55,18 +55,18 @@ fn cut<const UNIT: usize>(blocks: &Blocks, row: &[i8], line: &mut [i8]) {
     let mut left = blocks.line_windows;
     // SAFETY: windows lie in the row, or in what was copied from it and the bytes behind that; the line has places for them all.
     unsafe {
-        while left >= LARGEST {
-            lay::<UNIT, LARGEST>(core::array::from_fn(|at| x.wrapping_add(at * step)), taps, out);
-            (x, out) = (x.wrapping_add(LARGEST * step), out.wrapping_add(LARGEST * taps));
-            left -= LARGEST;
-        }
-        // Places without a window repeat the last one.
-        let window = |at: usize| x.wrapping_add(at.min(left.saturating_sub(1)) * step);
-        match (left, block_windows(left)) {
-            (0, _) => {}
-            (_, LARGEST) => lay::<UNIT, LARGEST>(core::array::from_fn(window), taps, out),
-            (_, 4) => lay::<UNIT, 4>(core::array::from_fn(window), taps, out),
-            _ => core::ptr::copy_nonoverlapping(x, out, taps),
+        while left != 0 {
+            // Places without a window repeat the last one.
+            let window = |at: usize| x.wrapping_add(at.min(left - 1) * step);
+            let size = block_windows(left);
+            match size {
+                LARGEST => lay::<UNIT, LARGEST>(core::array::from_fn(window), taps, out),
+                8 => lay::<UNIT, 8>(core::array::from_fn(window), taps, out),
+                4 => lay::<UNIT, 4>(core::array::from_fn(window), taps, out),
+                _ => core::ptr::copy_nonoverlapping(x, out, taps),
+            }
+            (x, out) = (x.wrapping_add(size * step), out.wrapping_add(size * taps));
+            left = left.saturating_sub(size);
         }
     }
 }

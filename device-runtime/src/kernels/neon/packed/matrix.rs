@@ -18,6 +18,33 @@ macro_rules! products {
     };
 }
 
+/// A unit of twelve windows.
+macro_rules! twelve {
+    () => {
+        concat!(eight!(), "ldp q0, q1, [{x}], #32\n", products!(8, 9, 10, 11, "v0"), products!(12, 13, 14, 15, "v1"),)
+    };
+}
+
+/// Two units of twelve windows. Of the windows that are loaded second, two pairs are the first unit's.
+macro_rules! twelve_twice {
+    () => {
+        concat!(
+            eight!(),
+            values!(),
+            products!(8, 9, 10, 11, "v0"),
+            products!(12, 13, 14, 15, "v1"),
+            weights!(),
+            products!(16, 17, 18, 19, "v2"),
+            products!(20, 21, 22, 23, "v3"),
+            values!(),
+            products!(24, 25, 26, 27, "v0"),
+            products!(28, 29, 30, 31, "v1"),
+            products!(8, 9, 10, 11, "v2"),
+            products!(12, 13, 14, 15, "v3"),
+        )
+    };
+}
+
 /// A unit of eight windows.
 macro_rules! eight {
     () => {
@@ -67,6 +94,13 @@ macro_rules! start_pair {
     };
 }
 
+/// Starts the sums of eight windows.
+macro_rules! start_eight_pairs {
+    () => {
+        concat!(start_pair!(16, 19), start_pair!(20, 23), start_pair!(24, 27), start_pair!(28, 31))
+    };
+}
+
 impl Kernel for Matrix {
     const UNIT: usize = 8;
     const ENTRIES: usize = 16;
@@ -75,6 +109,29 @@ impl Kernel for Matrix {
     unsafe fn tables([bias, multiplier, shift]: [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
         unsafe { Tables::of_sixteen([bias, multiplier, shift]) }
+    }
+
+    #[inline(always)]
+    unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6] {
+        // SAFETY: reads what the caller grants.
+        unsafe {
+            twelve_windows!(
+                taps,
+                bias,
+                x,
+                weights,
+                ".arch_extension i8mm",
+                concat!(start_eight_pairs!(), start_pair!(8, 11), start_pair!(12, 15)),
+                "3",
+                concat!(twelve_twice!(), twelve_twice!(), twelve_twice!(), twelve_twice!()),
+                "2",
+                concat!(twelve_twice!(), twelve_twice!()),
+                "1",
+                twelve_twice!(),
+                "0",
+                twelve!()
+            )
+        }
     }
 
     #[inline(always)]
@@ -87,7 +144,7 @@ impl Kernel for Matrix {
                 x,
                 weights,
                 ".arch_extension i8mm",
-                concat!(start_pair!(16, 19), start_pair!(20, 23), start_pair!(24, 27), start_pair!(28, 31)),
+                start_eight_pairs!(),
                 "3",
                 concat!(eight_twice!(), eight_twice!(), eight_twice!(), eight_twice!()),
                 "2",

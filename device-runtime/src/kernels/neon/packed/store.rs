@@ -101,7 +101,7 @@ impl Finish<'_> {
     }
 
     /// Some of the windows at `place`, which are `step` bytes apart: the first `count` channels, at most eight, of `windows` windows, at
-    /// most eight, by way of a whole block of them, which `store` is given.
+    /// most those of a block, by way of a whole block of them, which `store` is given.
     #[inline(never)]
     pub unsafe fn store_by_way(
         &self,

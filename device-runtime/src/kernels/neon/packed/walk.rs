@@ -1,7 +1,8 @@
 //! What the kernels share: the walk over the units of a block's kernel rows, as text of assembly.
 //!
 //! Operands: `bias` what sums start with, `x` the block, `w` the panel, `n`, `jump` and `rows` as `units`, `jump` and `rows` of
-//! [`Taps`](super::Taps), `t` counts. Sums are in `v16` to `v31`, four for every two windows.
+//! [`Taps`](super::Taps), `t` counts. Sums are in `v16` to `v31`, four for every two windows, and those of four windows more in `v8` to
+//! `v15`.
 
 /// All taps: `$many` does two to the power of `$shift` units, and every `$some` two to the power of its `$bit`, which are lower.
 macro_rules! walk {
@@ -62,6 +63,23 @@ macro_rules! windows {
     }};
 }
 
+/// [`windows`] of a block of twelve.
+macro_rules! twelve_windows {
+    ($($rest:tt)*) => {
+        windows!(
+            [
+                [a0 "v16", a1 "v17", a2 "v18", a3 "v19"],
+                [b0 "v20", b1 "v21", b2 "v22", b3 "v23"],
+                [c0 "v24", c1 "v25", c2 "v26", c3 "v27"],
+                [d0 "v28", d1 "v29", d2 "v30", d3 "v31"],
+                [e0 "v8", e1 "v9", e2 "v10", e3 "v11"],
+                [f0 "v12", f1 "v13", f2 "v14", f3 "v15"]
+            ],
+            $($rest)*
+        )
+    };
+}
+
 /// [`windows`] of a block of eight.
 macro_rules! eight_windows {
     ($($rest:tt)*) => {
@@ -103,6 +121,13 @@ macro_rules! start {
 macro_rules! start_eight {
     () => {
         concat!(start!(16, 17, 18, 19), start!(20, 21, 22, 23), start!(24, 25, 26, 27), start!(28, 29, 30, 31))
+    };
+}
+
+/// [`start`] of a block of twelve.
+macro_rules! start_twelve {
+    () => {
+        concat!(start_eight!(), start!(8, 9, 10, 11), start!(12, 13, 14, 15))
     };
 }
 

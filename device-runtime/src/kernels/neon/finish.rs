@@ -1,6 +1,8 @@
 //! From sums of products to stored values.
 
 use core::arch::aarch64::*;
+#[cfg(any(test, feature = "std"))]
+use core::arch::asm;
 
 use crate::kernels::params::{Add, Landing, Requant};
 use crate::kernels::scales::FRACTION;
@@ -49,13 +51,10 @@ impl Tables {
     pub unsafe fn of_sixteen(tables: [*const i32; 3]) -> [Self; 4] {
         // SAFETY: the caller's promise.
         unsafe {
-            let [bias, multiplier, shift] = tables.map(|table| vld1q_s32_x4(table));
-            [
-                Self { bias: bias.0, multiplier: multiplier.0, shift: shift.0 },
-                Self { bias: bias.1, multiplier: multiplier.1, shift: shift.1 },
-                Self { bias: bias.2, multiplier: multiplier.2, shift: shift.2 },
-                Self { bias: bias.3, multiplier: multiplier.3, shift: shift.3 },
-            ]
+            let [bias, ..] = tables;
+            let bias = [0, 4, 8, 12].map(|at| vld1q_s32(bias.wrapping_add(at)));
+            let [multiplier, shift] = load_two_fours([tables[1], tables[2]]);
+            core::array::from_fn(|i| Self { bias: bias[i], multiplier: multiplier[i], shift: shift[i] })
         }
     }
 
@@ -300,6 +299,28 @@ impl<'a> Finish<'a> {
             if LANES == 16 { vst1q_s8(place, values) } else { vst1_s8(place, vget_low_s8(values)) }
         }
     }
+}
+
+/// Four vectors from both places, four by one instruction.
+///
+/// # Safety
+/// Both have 64 readable bytes.
+#[cfg(any(test, feature = "std"))]
+#[inline(always)]
+unsafe fn load_two_fours([from, other]: [*const i32; 2]) -> [[int32x4_t; 4]; 2] {
+    let [[a, b, c, d], [e, f, g, h]]: [[int32x4_t; 4]; 2];
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "ld1 {{v0.4s-v3.4s}}, [{from}]",
+            "ld1 {{v4.4s-v7.4s}}, [{other}]",
+            from = in(reg) from, other = in(reg) other,
+            out("v0") a, out("v1") b, out("v2") c, out("v3") d,
+            out("v4") e, out("v5") f, out("v6") g, out("v7") h,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    [[a, b, c, d], [e, f, g, h]]
 }
 
 /// Sums times multipliers, shifted to [`FRACTION`]; every four with tables of their own.

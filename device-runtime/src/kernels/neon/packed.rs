@@ -69,16 +69,16 @@ trait Kernel {
     ) -> [int8x16_t; 4] {
         sums.map(|sums| finish.values_of::<PLAIN>(sums, tables))
     }
-    /// Stores the values of eight windows to places `step` bytes apart.
+    /// Stores the values of eight windows to places `step` bytes apart; returns the place behind them.
     #[inline(always)]
     unsafe fn store_eight<const PLAIN: bool, const ADDS: bool>(
         finish: &Finish<'_>,
         values: [int8x16_t; 4],
         place: *mut i8,
         step: usize,
-    ) {
+    ) -> *mut i8 {
         // SAFETY: the caller grants eight bytes of every place.
-        unsafe { finish.store_windows::<4, PLAIN, ADDS>(values, place, step) };
+        unsafe { finish.store_windows::<4, PLAIN, ADDS>(values, place, step) }
     }
 }
 
@@ -201,8 +201,8 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             let first = K::values_of_eight::<PLAIN>(self.finish, [a, b, c, d], &tables);
             let last = K::order([e, f].map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
             let store = move |finish: &Finish<'_>, place: *mut i8, step| {
-                K::store_eight::<PLAIN, ADDS>(finish, first, place, step);
-                finish.store_windows::<2, PLAIN, ADDS>(last, place.wrapping_add(8 * step), step);
+                let place = K::store_eight::<PLAIN, ADDS>(finish, first, place, step);
+                finish.store_windows::<2, PLAIN, ADDS>(last, place, step);
             };
             if panel.channels >= self.whole {
                 store(self.finish, panel.place, self.operands.channels);
@@ -221,7 +221,9 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             if panel.channels >= self.whole {
                 K::store_eight::<PLAIN, ADDS>(self.finish, values, panel.place, self.operands.channels);
             } else {
-                self.store_part(panel, move |finish, held| K::store_eight::<PLAIN, ADDS>(finish, values, held, PANEL));
+                self.store_part(panel, move |finish, held| {
+                    K::store_eight::<PLAIN, ADDS>(finish, values, held, PANEL);
+                });
             }
         }
     }
@@ -236,7 +238,9 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             if panel.channels >= self.whole {
                 self.finish.store_windows::<2, PLAIN, ADDS>(values, panel.place, self.operands.channels);
             } else {
-                self.store_part(panel, move |finish, held| finish.store_windows::<2, PLAIN, ADDS>(values, held, PANEL));
+                self.store_part(panel, move |finish, held| {
+                    finish.store_windows::<2, PLAIN, ADDS>(values, held, PANEL);
+                });
             }
         }
     }

@@ -66,23 +66,28 @@ macro_rules! sums {
             "movi {b0:v}.4s, #0", "movi {b1:v}.4s, #0", "movi {b2:v}.4s, #0", "movi {b3:v}.4s, #0",
             "movi {c0:v}.4s, #0", "movi {c1:v}.4s, #0", "movi {c2:v}.4s, #0", "movi {c3:v}.4s, #0",
             "movi {d0:v}.4s, #0", "movi {d1:v}.4s, #0", "movi {d2:v}.4s, #0", "movi {d3:v}.4s, #0",
-            "tbz {n}, #0, 3f",
-            $unit,
-            "3:",
-            "lsr {n}, {n}, #1",
-            "cbz {n}, 4f",
+            "lsr {t}, {n}, #3",
+            "cbz {t}, 3f",
             "2:",
-            $unit,
-            $unit,
-            "subs {n}, {n}, #1",
+            $unit, $unit, $unit, $unit, $unit, $unit, $unit, $unit,
+            "subs {t}, {t}, #1",
             "b.ne 2b",
+            "3:",
+            "tbz {n}, #2, 4f",
+            $unit, $unit, $unit, $unit,
             "4:",
+            "tbz {n}, #1, 5f",
+            $unit, $unit,
+            "5:",
+            "tbz {n}, #0, 6f",
+            $unit,
+            "6:",
             $high,
             "mla {a0:v}.4s, {c0:v}.4s, v0.4s", "mla {a1:v}.4s, {c1:v}.4s, v0.4s",
             "mla {a2:v}.4s, {c2:v}.4s, v0.4s", "mla {a3:v}.4s, {c3:v}.4s, v0.4s",
             "mla {b0:v}.4s, {d0:v}.4s, v0.4s", "mla {b1:v}.4s, {d1:v}.4s, v0.4s",
             "mla {b2:v}.4s, {d2:v}.4s, v0.4s", "mla {b3:v}.4s, {d3:v}.4s, v0.4s",
-            x = inout(reg) $values => _, w = inout(reg) $weights => _, n = inout(reg) $units => _,
+            x = inout(reg) $values => _, w = inout(reg) $weights => _, n = in(reg) $units, t = out(reg) _,
             a0 = out(vreg) a0, a1 = out(vreg) a1, a2 = out(vreg) a2, a3 = out(vreg) a3,
             b0 = out(vreg) b0, b1 = out(vreg) b1, b2 = out(vreg) b2, b3 = out(vreg) b3,
             c0 = out(vreg) _, c1 = out(vreg) _, c2 = out(vreg) _, c3 = out(vreg) _,
@@ -284,17 +289,22 @@ impl Room {
     #[inline(always)]
     pub fn turn<T: Turn>(&mut self, lane: &Lane, features: usize) {
         let blocks = lane.tokens.div_ceil(16);
-        let places = self.values.as_chunks_mut::<VECTORS>().0;
-        for (group, places) in places.chunks_exact_mut(blocks).take(features / GROUP).enumerate() {
-            for (block, place) in places.iter_mut().enumerate() {
-                for (half, places) in place.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                    let first = 16 * block + 8 * half;
-                    // SAFETY: eight features of every token, sixteen bytes of every place.
-                    unsafe {
-                        let rows = core::array::from_fn(|i| vld1_s8(lane.token(first + i).wrapping_add(GROUP * group)));
-                        for (place, vector) in places.iter_mut().zip(T::values(transposed(rows))) {
-                            vst1q_s8(place.as_mut_ptr(), vector);
-                        }
+        let groups = self.values.as_mut_ptr().cast::<[[Vector; 4]; 2]>();
+        for first in (0..features).step_by(2 * GROUP) {
+            let place = groups.wrapping_add(first / GROUP * blocks);
+            for half in 0..2 * blocks {
+                let token = |i: usize| lane.token(8 * half + i).wrapping_add(first);
+                let [places, places_too] = [place, place.wrapping_add(blocks)].map(|place| place.cast::<[Vector; 4]>());
+                // SAFETY: so many features of every token, a place for every eight tokens of every group.
+                unsafe {
+                    if features - first >= 2 * GROUP {
+                        let [low, high] = transposed(core::array::from_fn(|i| vld1q_s8(token(i))));
+                        put::<T>(low, places.wrapping_add(half));
+                        put::<T>(high, places_too.wrapping_add(half));
+                    } else {
+                        let [low, _] =
+                            transposed(core::array::from_fn(|i| vcombine_s8(vld1_s8(token(i)), vcreate_s8(0))));
+                        put::<T>(low, places.wrapping_add(half));
                     }
                 }
             }
@@ -322,15 +332,26 @@ impl Room {
     }
 }
 
-/// Eight features of eight tokens; every vector has the tokens of two features.
+/// Stores eight tokens of eight features.
 #[inline(always)]
-unsafe fn transposed(tokens: [int8x8_t; 8]) -> [int8x16_t; 4] {
+unsafe fn put<T: Turn>(features: [int8x16_t; 4], to: *mut [Vector; 4]) {
+    let [a, b, c, d] = T::values(features);
+    // SAFETY: the caller grants the place.
+    unsafe { vst1q_s8_x4(to.cast(), int8x16x4_t(a, b, c, d)) };
+}
+
+/// Sixteen features of eight tokens, eight and eight; every vector has the tokens of two features.
+#[inline(always)]
+unsafe fn transposed([a, b, c, d, e, f, g, h]: [int8x16_t; 8]) -> [[int8x16_t; 4]; 2] {
     // SAFETY: vectors are part of this architecture.
     unsafe {
-        let [a, b, c, d, e, f, g, h] = tokens.map(|token| vcombine_s8(token, vcreate_s8(0)));
-        let (ae, cg, bf, dh) = (vzip1q_s8(a, e), vzip1q_s8(c, g), vzip1q_s8(b, f), vzip1q_s8(d, h));
-        let (even, even_too) = (vzip1q_s8(ae, cg), vzip2q_s8(ae, cg));
-        let (odd, odd_too) = (vzip1q_s8(bf, dh), vzip2q_s8(bf, dh));
-        [vzip1q_s8(even, odd), vzip2q_s8(even, odd), vzip1q_s8(even_too, odd_too), vzip2q_s8(even_too, odd_too)]
+        let zip = |a, b| [vzip1q_s8(a, b), vzip2q_s8(a, b)];
+        let ([ae, ae_too], [cg, cg_too]) = (zip(a, e), zip(c, g));
+        let ([bf, bf_too], [dh, dh_too]) = (zip(b, f), zip(d, h));
+        [[ae, cg, bf, dh], [ae_too, cg_too, bf_too, dh_too]].map(|[ae, cg, bf, dh]| {
+            let ([even, even_too], [odd, odd_too]) = (zip(ae, cg), zip(bf, dh));
+            let ([a, b], [c, d]) = (zip(even, odd), zip(even_too, odd_too));
+            [a, b, c, d]
+        })
     }
 }

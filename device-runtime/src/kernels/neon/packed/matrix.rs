@@ -106,9 +106,9 @@ impl Kernel for Matrix {
     const ENTRIES: usize = 16;
 
     #[inline(always)]
-    unsafe fn tables([bias, multiplier, shift]: [*const i32; 3]) -> [Tables; 4] {
+    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
-        unsafe { Tables::of_sixteen([bias, multiplier, shift]) }
+        unsafe { Tables::of_sixteen(panel) }
     }
 
     #[inline(always)]
@@ -225,8 +225,8 @@ impl Kernel for Matrix {
         values: [int8x16_t; 4],
         place: *mut i8,
         step: usize,
-    ) {
+    ) -> *mut i8 {
         // SAFETY: the caller's promise.
-        unsafe { finish.store_filter_pairs::<PLAIN, ADDS>(values, place, step) };
+        unsafe { finish.store_filter_pairs::<PLAIN, ADDS>(values, place, step) }
     }
 }

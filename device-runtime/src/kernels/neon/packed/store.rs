@@ -34,18 +34,19 @@ impl Finish<'_> {
         place
     }
 
-    /// Pairs of windows, all `step` bytes apart.
+    /// Pairs of windows, all `step` bytes apart; returns the place behind them.
     #[inline(always)]
     pub unsafe fn store_windows<const PAIRS: usize, const PLAIN: bool, const ADDS: bool>(
         &self,
         values: [int8x16_t; PAIRS],
         mut place: *mut i8,
         step: usize,
-    ) {
+    ) -> *mut i8 {
         for values in values {
             // SAFETY: the caller's promise.
             place = unsafe { self.store_two_windows::<PLAIN, ADDS>(values, place, step) };
         }
+        place
     }
 
     /// One window: the first half of the values.
@@ -60,14 +61,14 @@ impl Finish<'_> {
         }
     }
 
-    /// Eight windows, `step` bytes apart. Every vector has two filters of all windows, every four of which are in the order 0, 2, 1, 3.
+    /// Eight windows, `step` bytes apart; returns the place behind them. Every vector has two filters of all windows, every four of which are in the order 0, 2, 1, 3.
     #[inline(always)]
     pub unsafe fn store_filter_pairs<const PLAIN: bool, const ADDS: bool>(
         &self,
         mut values: [int8x16_t; 4],
-        place: *mut i8,
+        mut place: *mut i8,
         step: usize,
-    ) {
+    ) -> *mut i8 {
         /// The same instruction for every window.
         macro_rules! each_window {
             ($instruction:literal) => {
@@ -93,11 +94,12 @@ impl Finish<'_> {
             let [a, b, c, d] = values;
             asm!(
                 each_window!("st4"),
-                place = inout(reg) place => _, step = in(reg) step,
+                place = inout(reg) place, step = in(reg) step,
                 in("v0") a, in("v1") b, in("v2") c, in("v3") d,
                 options(nostack, preserves_flags)
             );
         }
+        place
     }
 
     /// Some of the windows at `place`, which are `step` bytes apart: the first `count` channels, at most eight, of `windows` windows, at

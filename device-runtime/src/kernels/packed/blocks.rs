@@ -37,9 +37,9 @@ pub struct Blocks {
 pub const fn block_windows(left: usize) -> usize {
     match left {
         0..=1 => 1,
-        2..=4 => 4,
-        // The ninth takes less by itself than three without a window in a larger block.
-        5..=9 => 8,
+        // The fifth and the ninth take less by themselves than three places without a window in a larger block.
+        2..=5 => 4,
+        6..=9 => 8,
         _ => LARGEST,
     }
 }
@@ -47,7 +47,7 @@ pub const fn block_windows(left: usize) -> usize {
 /// Windows of a line with those that fill its last block.
 const fn filled(windows: usize) -> usize {
     match windows % LARGEST {
-        0 | 9 => windows,
+        0 | 5 | 9 => windows,
         rest => windows - rest + block_windows(rest),
     }
 }

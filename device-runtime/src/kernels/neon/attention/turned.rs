@@ -248,13 +248,11 @@ impl Turn for Matrix {
     #[inline(always)]
     unsafe fn put_weights([a, b, c, d]: Weights, to: &mut [Vector; VECTORS]) {
         for (half, places) in to.as_chunks_mut::<QUERIES>().0.iter_mut().enumerate() {
-            // SAFETY: sixteen bytes of every place.
+            // SAFETY: sixteen bytes of all four places.
             unsafe {
                 let [a, b, c, d] = [a, b, c, d].map(|weights| vreinterpretq_s8_u16(weights[half & 1]));
-                let vectors = [vuzp1q_s8(a, b), vuzp1q_s8(c, d), vuzp2q_s8(a, b), vuzp2q_s8(c, d)];
-                for (place, vector) in places.iter_mut().zip(vectors) {
-                    vst1q_s8(place.as_mut_ptr(), vector);
-                }
+                let vectors = int8x16x4_t(vuzp1q_s8(a, b), vuzp1q_s8(c, d), vuzp2q_s8(a, b), vuzp2q_s8(c, d));
+                vst1q_s8_x4(places.as_mut_ptr().cast(), vectors);
             }
         }
     }

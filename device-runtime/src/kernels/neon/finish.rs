@@ -1,7 +1,6 @@
 //! From sums of products to stored values.
 
 use core::arch::aarch64::*;
-#[cfg(any(test, feature = "std"))]
 use core::arch::asm;
 
 use crate::kernels::params::{Add, Landing, Requant};
@@ -42,19 +41,19 @@ impl Tables {
         [0, 4].map(|at| unsafe { Self::of(tables.map(|table| table.wrapping_add(at))) })
     }
 
-    /// Sixteen entries of each of the three tables.
+    /// Sixteen entries of each of the three tables, which move on.
     ///
     /// # Safety
     /// There are as many.
     #[cfg(any(test, feature = "std"))]
     #[inline(always)]
-    pub unsafe fn of_sixteen(tables: [*const i32; 3]) -> [Self; 4] {
+    pub unsafe fn of_sixteen([bias, multiplier, shift]: &mut [*const i32; 3]) -> [Self; 4] {
         // SAFETY: the caller's promise.
         unsafe {
-            let [bias, ..] = tables;
-            let bias = [0, 4, 8, 12].map(|at| vld1q_s32(bias.wrapping_add(at)));
-            let [multiplier, shift] = load_two_fours([tables[1], tables[2]]);
-            core::array::from_fn(|i| Self { bias: bias[i], multiplier: multiplier[i], shift: shift[i] })
+            let biases = [0, 4, 8, 12].map(|at| vld1q_s32(bias.wrapping_add(at)));
+            *bias = bias.wrapping_add(16);
+            let [multiplier, shift] = load_two_fours([multiplier, shift]);
+            core::array::from_fn(|i| Self { bias: biases[i], multiplier: multiplier[i], shift: shift[i] })
         }
     }
 
@@ -82,6 +81,12 @@ impl Bytes {
         }
     }
 
+    /// Whether nothing is clamped to less than int8.
+    #[inline(always)]
+    pub fn is_whole(Landing { lo, hi, .. }: Landing) -> bool {
+        (lo, hi) == (i8::MIN, i8::MAX)
+    }
+
     /// Sixteen values, rounded half up from [`FRACTION`] bits. Nothing but bits behind the half is cut off before, and saturation
     /// to 32 bits, or to 16 when the zero point is added, changes nothing that the clamp would not.
     #[inline(always)]
@@ -93,7 +98,7 @@ impl Bytes {
 
     /// As [`of`](Self::of), clamped to int8 alone.
     #[inline(always)]
-    fn saturated(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+    pub fn saturated(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
             let upper = |a, b| vuzp2q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
@@ -278,9 +283,8 @@ impl<'a> Finish<'a> {
     /// True if sums are not shifted left first, and nothing is clamped to less than int8, a residual addition included.
     #[cfg(any(test, feature = "std"))]
     pub fn is_plain(&self) -> bool {
-        let Landing { lo, hi, .. } = self.q.landing;
         self.bits == 0
-            && (lo, hi) == (i8::MIN, i8::MAX)
+            && Bytes::is_whole(self.q.landing)
             && self.residual.as_ref().is_none_or(|addition| addition.is_plain)
     }
 
@@ -301,20 +305,19 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// Four vectors from both places, four by one instruction.
+/// Four vectors from both places, which move on, four by one instruction.
 ///
 /// # Safety
 /// Both have 64 readable bytes.
-#[cfg(any(test, feature = "std"))]
 #[inline(always)]
-unsafe fn load_two_fours([from, other]: [*const i32; 2]) -> [[int32x4_t; 4]; 2] {
+pub unsafe fn load_two_fours([from, other]: [&mut *const i32; 2]) -> [[int32x4_t; 4]; 2] {
     let [[a, b, c, d], [e, f, g, h]]: [[int32x4_t; 4]; 2];
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
-            "ld1 {{v0.4s-v3.4s}}, [{from}]",
-            "ld1 {{v4.4s-v7.4s}}, [{other}]",
-            from = in(reg) from, other = in(reg) other,
+            "ld1 {{v0.4s-v3.4s}}, [{from}], #64",
+            "ld1 {{v4.4s-v7.4s}}, [{other}], #64",
+            from = inout(reg) *from, other = inout(reg) *other,
             out("v0") a, out("v1") b, out("v2") c, out("v3") d,
             out("v4") e, out("v5") f, out("v6") g, out("v7") h,
             options(readonly, nostack, preserves_flags)

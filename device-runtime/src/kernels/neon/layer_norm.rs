@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::finish::Bytes;
+use super::finish::{Bytes, load_two_fours};
 use crate::kernels::layer_norm::{LayerNorm, Spread};
 use crate::kernels::scales::FRACTION;
 
@@ -64,14 +64,19 @@ pub struct Normaliser {
     bytes: Bytes,
     /// Whether a sum's lower half may be dropped.
     has_upper: bool,
+    is_whole: bool,
 }
 
 impl Normaliser {
     #[inline(always)]
     pub fn new(norm: &LayerNorm<'_>) -> Self {
-        // SAFETY: vectors are part of this architecture.
-        let last = unsafe { vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)) };
-        Self { last, bytes: Bytes::new(norm.landing), has_upper: norm.shift >= LEAST_SHIFT }
+        Self {
+            // SAFETY: vectors are part of this architecture.
+            last: unsafe { vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)) },
+            bytes: Bytes::new(norm.landing),
+            has_upper: norm.shift >= LEAST_SHIFT,
+            is_whole: Bytes::is_whole(norm.landing),
+        }
     }
 
     /// Normalises the channels of a position whose values have `spread` in common, in whole vectors; returns how many were done: a
@@ -81,10 +86,10 @@ impl Normaliser {
         match i32::try_from(spread.reciprocal) {
             Ok(reciprocal) if self.has_upper => {
                 let difference = Difference::new(spread, reciprocal);
-                if difference.is_narrow {
+                if difference.is_narrow && self.is_whole {
                     self.all::<true>(&difference, x, tables, y)
                 } else {
-                    self.all::<false>(&difference, x, tables, y)
+                    self.general(&difference, x, tables, y)
                 }
             }
             // 2^31 has no place in a lane.
@@ -92,44 +97,38 @@ impl Normaliser {
         }
     }
 
-    /// All whole vectors; with `NARROW`, the difference [`is_narrow`](Difference::is_narrow).
+    /// [`all`](Self::all), in memory once.
     #[inline(never)]
-    fn all<const NARROW: bool>(
+    fn general(&self, difference: &Difference, x: &[i8], tables: [&[i32]; 2], y: &mut [i8]) -> usize {
+        self.all::<false>(difference, x, tables, y)
+    }
+
+    /// All whole vectors; with `PLAIN`, the difference [`is_narrow`](Difference::is_narrow), and nothing is clamped to less than int8.
+    #[inline(always)]
+    fn all<const PLAIN: bool>(
         &self,
         difference: &Difference,
         x: &[i8],
         [gain, offset]: [&[i32]; 2],
         y: &mut [i8],
     ) -> usize {
-        let (places, x) = (y.as_chunks_mut::<16>().0, x.as_chunks::<16>().0);
-        let tables = gain.as_chunks::<16>().0.iter().zip(offset.as_chunks::<16>().0);
-        let mut done = 0;
-        for ((place, x), (gain, offset)) in places.iter_mut().zip(x).zip(tables) {
-            self.sixteen::<NARROW>(difference, x, gain, offset, place);
-            done += 16;
+        let vectors = x.len().min(gain.len()).min(offset.len()).min(y.len()) / 16;
+        let (mut x, mut gain, mut offset, mut y) = (x.as_ptr(), gain.as_ptr(), offset.as_ptr(), y.as_mut_ptr());
+        for _ in 0..vectors {
+            // SAFETY: so many vectors of sixteen elements of each.
+            unsafe {
+                let values = vld1q_s8(x);
+                let [gain, offset] = load_two_fours([&mut gain, &mut offset]);
+                let [a, b] = difference.normalised::<PLAIN>(vmovl_s8(vget_low_s8(values)));
+                let [c, d] = difference.normalised::<PLAIN>(vmovl_high_s8(values));
+                let [a, b] = [self.four(a, gain[0], offset[0]), self.four(b, gain[1], offset[1])];
+                let [c, d] = [self.four(c, gain[2], offset[2]), self.four(d, gain[3], offset[3])];
+                let sums = [a, b, c, d];
+                vst1q_s8(y, if PLAIN { self.bytes.saturated(sums) } else { self.bytes.of(sums) });
+            }
+            (x, y) = (x.wrapping_add(16), y.wrapping_add(16));
         }
-        done
-    }
-
-    #[inline(always)]
-    fn sixteen<const NARROW: bool>(
-        &self,
-        difference: &Difference,
-        x: &[i8; 16],
-        gain: &[i32; 16],
-        offset: &[i32; 16],
-        place: &mut [i8; 16],
-    ) {
-        // SAFETY: reads and writes the sixteen elements of each array.
-        unsafe {
-            let x = vld1q_s8(x.as_ptr());
-            let (gain, offset) = (vld1q_s32_x4(gain.as_ptr()), vld1q_s32_x4(offset.as_ptr()));
-            let [a, b] = difference.normalised::<NARROW>(vmovl_s8(vget_low_s8(x)));
-            let [c, d] = difference.normalised::<NARROW>(vmovl_high_s8(x));
-            let (a, b) = (self.four(a, gain.0, offset.0), self.four(b, gain.1, offset.1));
-            let (c, d) = (self.four(c, gain.2, offset.2), self.four(d, gain.3, offset.3));
-            vst1q_s8(place.as_mut_ptr(), self.bytes.of([a, b, c, d]));
-        }
+        16 * vectors
     }
 
     /// Four results, before the zero point. Of a sum, whose 64 bits have room to spare, the upper half is rounded as the whole would

@@ -47,10 +47,8 @@ struct Taps {
 trait Kernel {
     /// Taps of a unit.
     const UNIT: usize;
-    /// Entries that a panel has in each table.
-    const ENTRIES: usize;
-    /// The tables of every four sums.
-    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4];
+    /// The tables of every four sums; those of the panel move on to the next one's.
+    unsafe fn tables(panel: &mut [*const i32; 3]) -> [Tables; 4];
     unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6];
     unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4];
     unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2];
@@ -174,7 +172,7 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
         Self { operands, finish, taps, x, place, windows, whole, kernel: core::marker::PhantomData }
     }
 
-    /// All panels, one after the other; `one` moves on to the weights of the next.
+    /// All panels, one after the other; `one` moves on to the weights and tables of the next.
     #[inline(always)]
     unsafe fn panels(&self, one: impl Fn(&Self, &mut Panel)) {
         let Operands { tables, channels, .. } = *self.operands;
@@ -186,7 +184,6 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             if panel.channels <= PANEL {
                 return;
             }
-            panel.tables = panel.tables.map(|table| table.wrapping_add(K::ENTRIES));
             panel.place = panel.place.wrapping_add(PANEL);
             panel.channels -= PANEL;
         }
@@ -197,7 +194,7 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
         // SAFETY: the promises of `panels`.
         unsafe {
             let [a, b, c, d, e, f] = K::twelve(self.taps, panel.tables[0], self.x, &mut panel.weights);
-            let tables = K::tables(panel.tables);
+            let tables = K::tables(&mut panel.tables);
             let first = K::values_of_eight::<PLAIN>(self.finish, [a, b, c, d], &tables);
             let last = K::order([e, f].map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
             let store = move |finish: &Finish<'_>, place: *mut i8, step| {
@@ -217,7 +214,7 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
         // SAFETY: the promises of `panels`.
         unsafe {
             let sums = K::eight(self.taps, panel.tables[0], self.x, &mut panel.weights);
-            let values = K::values_of_eight::<PLAIN>(self.finish, sums, &K::tables(panel.tables));
+            let values = K::values_of_eight::<PLAIN>(self.finish, sums, &K::tables(&mut panel.tables));
             if panel.channels >= self.whole {
                 K::store_eight::<PLAIN, ADDS>(self.finish, values, panel.place, self.operands.channels);
             } else {
@@ -233,7 +230,7 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
         // SAFETY: the promises of `panels`.
         unsafe {
             let sums = K::four(self.taps, panel.tables[0], self.x, &mut panel.weights);
-            let tables = K::tables(panel.tables);
+            let tables = K::tables(&mut panel.tables);
             let values = K::order(sums.map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
             if panel.channels >= self.whole {
                 self.finish.store_windows::<2, PLAIN, ADDS>(values, panel.place, self.operands.channels);
@@ -250,7 +247,7 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
         // SAFETY: the promises of `panels`.
         unsafe {
             let sums = K::one(self.taps, panel.tables[0], self.x, &mut panel.weights);
-            let values = self.finish.values_of::<PLAIN>(sums, &K::tables(panel.tables));
+            let values = self.finish.values_of::<PLAIN>(sums, &K::tables(&mut panel.tables));
             let [values, _] = K::order([values; 2]);
             if panel.channels >= self.whole {
                 self.finish.store_window::<PLAIN, ADDS>(values, panel.place);

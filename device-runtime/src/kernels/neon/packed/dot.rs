@@ -88,12 +88,12 @@ macro_rules! two_of_one {
 
 impl Kernel for Dot {
     const UNIT: usize = 4;
-    const ENTRIES: usize = 8;
 
     #[inline(always)]
-    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
+    unsafe fn tables(panel: &mut [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
-        let [low, high] = unsafe { Tables::of_eight(panel) };
+        let [low, high] = unsafe { Tables::of_eight(*panel) };
+        *panel = panel.map(|table| table.wrapping_add(8));
         [low, high, low, high]
     }
 

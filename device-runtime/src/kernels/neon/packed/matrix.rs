@@ -103,10 +103,9 @@ macro_rules! start_eight_pairs {
 
 impl Kernel for Matrix {
     const UNIT: usize = 8;
-    const ENTRIES: usize = 16;
 
     #[inline(always)]
-    unsafe fn tables(panel: [*const i32; 3]) -> [Tables; 4] {
+    unsafe fn tables(panel: &mut [*const i32; 3]) -> [Tables; 4] {
         // SAFETY: the caller's promise.
         unsafe { Tables::of_sixteen(panel) }
     }

@@ -43,7 +43,7 @@ pub fn layer_norm_s8(shape: Shape, norm: &LayerNorm<'_>, input: &[i8], output: &
     let gain = norm.gain.get(..channels).ok_or(ShapeError::Table)?;
     let offset = norm.offset.get(..channels).ok_or(ShapeError::Table)?;
     #[cfg(neon)]
-    let normaliser = super::neon::Normaliser::new(norm);
+    let normaliser = super::neon::Normaliser::new(norm, offset);
     let mut outputs = output.chunks_exact_mut(channels);
     for x in input.chunks_exact(channels) {
         let Some(y) = outputs.next() else { return Ok(()) };

@@ -52,7 +52,7 @@ impl Tables {
         unsafe {
             let biases = [0, 4, 8, 12].map(|at| vld1q_s32(bias.wrapping_add(at)));
             *bias = bias.wrapping_add(16);
-            let [multiplier, shift] = load_two_fours([multiplier, shift]);
+            let (multiplier, shift) = (load_four::<0>(multiplier), load_four::<1>(shift));
             core::array::from_fn(|i| Self { bias: biases[i], multiplier: multiplier[i], shift: shift[i] })
         }
     }
@@ -305,25 +305,33 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// Four vectors from both places, which move on, four by one instruction.
+/// Four vectors by one instruction; `from` moves on. There are three sets of registers that it may use, so that what was loaded need
+/// not be moved before more is.
 ///
 /// # Safety
-/// Both have 64 readable bytes.
+/// There are 64 readable bytes.
 #[inline(always)]
-pub unsafe fn load_two_fours([from, other]: [&mut *const i32; 2]) -> [[int32x4_t; 4]; 2] {
-    let [[a, b, c, d], [e, f, g, h]]: [[int32x4_t; 4]; 2];
+pub unsafe fn load_four<const SET: u8>(from: &mut *const i32) -> [int32x4_t; 4] {
+    let [a, b, c, d]: [int32x4_t; 4];
+    macro_rules! load {
+        ($a:tt, $b:tt, $c:tt, $d:tt) => {
+            asm!(
+                concat!("ld1 {{", $a, ".4s-", $d, ".4s}}, [{from}], #64"),
+                from = inout(reg) *from,
+                out($a) a, out($b) b, out($c) c, out($d) d,
+                options(readonly, nostack, preserves_flags)
+            )
+        };
+    }
     // SAFETY: the caller's promise.
     unsafe {
-        asm!(
-            "ld1 {{v0.4s-v3.4s}}, [{from}], #64",
-            "ld1 {{v4.4s-v7.4s}}, [{other}], #64",
-            from = inout(reg) *from, other = inout(reg) *other,
-            out("v0") a, out("v1") b, out("v2") c, out("v3") d,
-            out("v4") e, out("v5") f, out("v6") g, out("v7") h,
-            options(readonly, nostack, preserves_flags)
-        );
+        match SET {
+            0 => load!("v0", "v1", "v2", "v3"),
+            1 => load!("v4", "v5", "v6", "v7"),
+            _ => load!("v16", "v17", "v18", "v19"),
+        }
     }
-    [[a, b, c, d], [e, f, g, h]]
+    [a, b, c, d]
 }
 
 /// Sums times multipliers, shifted to [`FRACTION`]; every four with tables of their own.

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::finish::{Bytes, load_two_fours};
+use super::finish::{Bytes, load_four};
 use crate::kernels::layer_norm::{LayerNorm, Spread};
 use crate::kernels::scales::FRACTION;
 
@@ -57,8 +57,13 @@ pub fn square_root(value: u64) -> u32 {
     root.wrapping_add(u32::from(rest > 2 * i64::from(root))).wrapping_sub(u32::from(rest < 0))
 }
 
+/// Most channels whose offsets are widened once for all positions.
+const MOST_CHANNELS: usize = 256;
+
 /// What all positions have in common.
 pub struct Normaliser {
+    /// Offsets times 2^16, if there are no more than [`MOST_CHANNELS`].
+    offsets: [i64; MOST_CHANNELS],
     /// Left shift of a sum's upper half, to [`FRACTION`].
     last: int32x4_t,
     bytes: Bytes,
@@ -69,8 +74,13 @@ pub struct Normaliser {
 
 impl Normaliser {
     #[inline(always)]
-    pub fn new(norm: &LayerNorm<'_>) -> Self {
+    pub fn new(norm: &LayerNorm<'_>, offset: &[i32]) -> Self {
+        let mut offsets = [0; MOST_CHANNELS];
+        if offset.len() <= MOST_CHANNELS {
+            offsets.iter_mut().zip(offset).for_each(|(to, &from)| *to = i64::from(from) << 16);
+        }
         Self {
+            offsets,
             // SAFETY: vectors are part of this architecture.
             last: unsafe { vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)) },
             bytes: Bytes::new(norm.landing),
@@ -86,7 +96,7 @@ impl Normaliser {
         match i32::try_from(spread.reciprocal) {
             Ok(reciprocal) if self.has_upper => {
                 let difference = Difference::new(spread, reciprocal);
-                if difference.is_narrow && self.is_whole {
+                if difference.is_narrow && self.is_whole && x.len() <= MOST_CHANNELS {
                     self.all::<true>(&difference, x, tables, y)
                 } else {
                     self.general(&difference, x, tables, y)
@@ -103,7 +113,8 @@ impl Normaliser {
         self.all::<false>(difference, x, tables, y)
     }
 
-    /// All whole vectors; with `PLAIN`, the difference [`is_narrow`](Difference::is_narrow), and nothing is clamped to less than int8.
+    /// All whole vectors; with `PLAIN`, the difference [`is_narrow`](Difference::is_narrow), nothing is clamped to less than int8, and
+    /// there are no more than [`MOST_CHANNELS`].
     #[inline(always)]
     fn all<const PLAIN: bool>(
         &self,
@@ -114,16 +125,17 @@ impl Normaliser {
     ) -> usize {
         let vectors = x.len().min(gain.len()).min(offset.len()).min(y.len()) / 16;
         let (mut x, mut gain, mut offset, mut y) = (x.as_ptr(), gain.as_ptr(), offset.as_ptr(), y.as_mut_ptr());
+        let mut offsets = self.offsets.as_ptr();
         for _ in 0..vectors {
             // SAFETY: so many vectors of sixteen elements of each.
             unsafe {
                 let values = vld1q_s8(x);
-                let [gain, offset] = load_two_fours([&mut gain, &mut offset]);
+                let gains = load_four::<0>(&mut gain);
+                let starts = if PLAIN { wide(&mut offsets) } else { widened(&mut offset) };
                 let [a, b] = difference.normalised::<PLAIN>(vmovl_s8(vget_low_s8(values)));
                 let [c, d] = difference.normalised::<PLAIN>(vmovl_high_s8(values));
-                let [a, b] = [self.four(a, gain[0], offset[0]), self.four(b, gain[1], offset[1])];
-                let [c, d] = [self.four(c, gain[2], offset[2]), self.four(d, gain[3], offset[3])];
-                let sums = [a, b, c, d];
+                let z = [a, b, c, d];
+                let sums = [0, 1, 2, 3].map(|i| self.four(z[i], gains[i], starts[i]));
                 vst1q_s8(y, if PLAIN { self.bytes.saturated(sums) } else { self.bytes.of(sums) });
             }
             (x, y) = (x.wrapping_add(16), y.wrapping_add(16));
@@ -131,16 +143,43 @@ impl Normaliser {
         16 * vectors
     }
 
-    /// Four results, before the zero point. Of a sum, whose 64 bits have room to spare, the upper half is rounded as the whole would
-    /// be: the shift is at least [`LEAST_SHIFT`].
+    /// Four results, before the zero point, given offsets times 2^16. Of a sum, whose 64 bits have room to spare, the upper half is
+    /// rounded as the whole would be: the shift is at least [`LEAST_SHIFT`].
     #[inline(always)]
-    fn four(&self, z: int32x4_t, gain: int32x4_t, offset: int32x4_t) -> int32x4_t {
+    fn four(&self, z: int32x4_t, gain: int32x4_t, [low, high]: [int64x2_t; 2]) -> int32x4_t {
         // SAFETY: vectors are part of this architecture.
         unsafe {
-            let low = vmlal_s32(vshll_n_s32::<16>(vget_low_s32(offset)), vget_low_s32(z), vget_low_s32(gain));
-            let high = vmlal_high_s32(vshll_high_n_s32::<16>(offset), z, gain);
-            vqshlq_s32(vuzp2q_s32(vreinterpretq_s32_s64(low), vreinterpretq_s32_s64(high)), self.last)
+            let low = vreinterpretq_s32_s64(vmlal_s32(low, vget_low_s32(z), vget_low_s32(gain)));
+            let high = vreinterpretq_s32_s64(vmlal_high_s32(high, z, gain));
+            vqshlq_s32(vuzp2q_s32(low, high), self.last)
         }
+    }
+}
+
+/// Sixteen offsets that were widened.
+///
+/// # Safety
+/// There are as many.
+#[inline(always)]
+unsafe fn wide(offsets: &mut *const i64) -> [[int64x2_t; 2]; 4] {
+    let mut from = offsets.cast();
+    // SAFETY: the caller's promise.
+    let [[a, b, c, d], [e, f, g, h]] = unsafe { [load_four::<1>(&mut from), load_four::<2>(&mut from)] };
+    *offsets = from.cast();
+    // SAFETY: vectors are part of this architecture.
+    [[a, b], [c, d], [e, f], [g, h]].map(|pair| pair.map(|offsets| unsafe { vreinterpretq_s64_s32(offsets) }))
+}
+
+/// Sixteen offsets, widened.
+///
+/// # Safety
+/// There are as many.
+#[inline(always)]
+unsafe fn widened(offsets: &mut *const i32) -> [[int64x2_t; 2]; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        load_four::<1>(offsets)
+            .map(|offsets| [vshll_n_s32::<16>(vget_low_s32(offsets)), vshll_high_n_s32::<16>(offsets)])
     }
 }
 

@@ -5,6 +5,7 @@ use core::arch::asm;
 
 use super::{Group, QUERIES, Scores};
 use crate::kernels::attention::{OCTAVE, Weight};
+use crate::kernels::neon::finish::load_four;
 
 /// Weights of sixteen keys.
 pub type Weights = [[uint16x8_t; 2]; QUERIES];
@@ -93,10 +94,11 @@ impl Weigher {
     /// multiplication doubles. They saturate to less than 2^15 where weights are 0 for long; so do shifts, to 128 bits.
     #[inline(always)]
     unsafe fn sixteen<const UP: bool>(&self, groups: *const Group<i32>) -> Weights {
+        let mut groups = groups.cast();
         // SAFETY: the caller grants the groups.
         unsafe {
-            let octaves = [0, 1, 2, 3].map(|at| {
-                let scores = load_four(groups.add(at).cast());
+            let octaves = [(); 4].map(|()| {
+                let scores = load_four::<0>(&mut groups);
                 let octaves = |query: usize| {
                     let mut below = vsubq_s32(self.highest[query], scores[query]);
                     if UP {
@@ -124,25 +126,6 @@ impl Weigher {
             [weights(0), weights(1), weights(2), weights(3)]
         }
     }
-}
-
-/// Four vectors by one instruction.
-///
-/// # Safety
-/// There are 64 readable bytes.
-#[inline(always)]
-unsafe fn load_four(from: *const i32) -> [int32x4_t; 4] {
-    let [a, b, c, d]: [int32x4_t; 4];
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!(
-            "ld1 {{v0.4s-v3.4s}}, [{from}]",
-            from = in(reg) from,
-            out("v0") a, out("v1") b, out("v2") c, out("v3") d,
-            options(readonly, nostack, preserves_flags)
-        );
-    }
-    [a, b, c, d]
 }
 
 /// Low and high bytes of entries of [`OCTAVE`], 64 of the 256 at a time. What is outside a quarter leaves what was found before.

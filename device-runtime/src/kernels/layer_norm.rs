@@ -43,7 +43,9 @@ pub fn layer_norm_s8(shape: Shape, norm: &LayerNorm<'_>, input: &[i8], output: &
     let gain = norm.gain.get(..channels).ok_or(ShapeError::Table)?;
     let offset = norm.offset.get(..channels).ok_or(ShapeError::Table)?;
     #[cfg(neon)]
-    let normaliser = super::neon::Normaliser::new(norm, offset);
+    let mut normaliser = super::neon::Normaliser::new(norm);
+    #[cfg(neon)]
+    normaliser.widen(offset, shape.positions());
     let mut outputs = output.chunks_exact_mut(channels);
     for x in input.chunks_exact(channels) {
         let Some(y) = outputs.next() else { return Ok(()) };
@@ -182,20 +184,24 @@ mod tests {
     proptest! {
         #[test]
         fn vectors_give_what_single_channels_give(
-            x in prop::collection::vec(any::<i8>(), 1..100),
+            (positions, channels) in (1..6usize, prop_oneof![9 => 1..100usize, 1 => 240..300usize]),
+            x in prop::collection::vec(any::<i8>(), 5 * 300),
             spread in 0u8..8,
-            tables in prop::collection::vec((any::<i32>(), any::<i32>()), 100),
+            tables in prop::collection::vec((any::<i32>(), any::<i32>()), 300),
             (epsilon_bits, shift) in (0..=40u32, 16..=62u8),
-            (zero_point, lo, hi) in (any::<i8>(), -128..=0i8, 0..=127i8),
+            (zero_point, (lo, hi)) in (any::<i8>(), prop_oneof![Just((-128, 127)), (-128..=0i8, 0..=127i8)]),
         ) {
-            let x: Vec<i8> = x.iter().map(|&x| x >> spread).collect();
+            let x: Vec<i8> = x.iter().map(|&x| x >> spread).take(positions * channels).collect();
             let (gain, offset): (Vec<i32>, Vec<i32>) = tables.into_iter().unzip();
             let landing = Landing { zero_point, lo, hi };
             let epsilon = (1 << epsilon_bits) - 1;
             let norm = LayerNorm { gain: &gain, offset: &offset, epsilon, shift, landing };
             let (mut y, mut want) = (vec![0; x.len()], vec![0; x.len()]);
-            prop_assert_eq!(layer_norm_s8(Shape::new(1, 1, x.len() as u16), &norm, &x, &mut y), Ok(()));
-            one_by_one(&norm, &Spread::of(&x, epsilon), &x, [&gain, &offset], &mut want, 0);
+            let shape = Shape::new(1, positions as u16, channels as u16);
+            prop_assert_eq!(layer_norm_s8(shape, &norm, &x, &mut y), Ok(()));
+            for (x, want) in x.chunks(channels).zip(want.chunks_mut(channels)) {
+                one_by_one(&norm, &Spread::of(x, epsilon), x, [&gain, &offset], want, 0);
+            }
             prop_assert_eq!(y, want);
         }
 

@@ -1,6 +1,7 @@
 //! Layer norm, sixteen channels at a time.
 
 use core::arch::aarch64::*;
+use core::mem::MaybeUninit;
 
 use super::finish::{Bytes, load_four};
 use crate::kernels::layer_norm::{LayerNorm, Spread};
@@ -59,28 +60,29 @@ pub fn square_root(value: u64) -> u32 {
 
 /// Most channels whose offsets are widened once for all positions.
 const MOST_CHANNELS: usize = 256;
+/// Least positions for which that is less work.
+const LEAST_POSITIONS: usize = 4;
 
 /// What all positions have in common.
 pub struct Normaliser {
-    /// Offsets times 2^16, if there are no more than [`MOST_CHANNELS`].
-    offsets: [i64; MOST_CHANNELS],
+    /// Offsets times 2^16 of whole vectors of channels, if [`is_widened`](Self::is_widened).
+    offsets: [[MaybeUninit<int64x2_t>; 8]; MOST_CHANNELS / 16],
+    is_widened: bool,
     /// Left shift of a sum's upper half, to [`FRACTION`].
     last: int32x4_t,
     bytes: Bytes,
     /// Whether a sum's lower half may be dropped.
     has_upper: bool,
+    /// Whether nothing is clamped to less than int8.
     is_whole: bool,
 }
 
 impl Normaliser {
     #[inline(always)]
-    pub fn new(norm: &LayerNorm<'_>, offset: &[i32]) -> Self {
-        let mut offsets = [0; MOST_CHANNELS];
-        if offset.len() <= MOST_CHANNELS {
-            offsets.iter_mut().zip(offset).for_each(|(to, &from)| *to = i64::from(from) << 16);
-        }
+    pub fn new(norm: &LayerNorm<'_>) -> Self {
         Self {
-            offsets,
+            offsets: [[MaybeUninit::uninit(); _]; _],
+            is_widened: false,
             // SAFETY: vectors are part of this architecture.
             last: unsafe { vdupq_n_s32(FRACTION + 32 - i32::from(norm.shift & 63)) },
             bytes: Bytes::new(norm.landing),
@@ -89,17 +91,30 @@ impl Normaliser {
         }
     }
 
+    /// Widens the offsets of all channels, if that is less work for so many positions.
+    #[inline(always)]
+    pub fn widen(&mut self, offset: &[i32], positions: usize) {
+        self.is_widened = positions >= LEAST_POSITIONS && offset.len() <= MOST_CHANNELS;
+        if self.is_widened {
+            for (places, offsets) in self.offsets.iter_mut().zip(offset.as_chunks::<16>().0) {
+                // SAFETY: sixteen offsets.
+                let wide = unsafe { widened(&mut offsets.as_ptr()) };
+                places.iter_mut().zip(wide.as_flattened()).for_each(|(place, &wide)| *place = MaybeUninit::new(wide));
+            }
+        }
+    }
+
     /// Normalises the channels of a position whose values have `spread` in common, in whole vectors; returns how many were done: a
-    /// multiple of sixteen. Gains and offsets are as many as values.
+    /// multiple of sixteen. Gains and offsets, which may have been [widened](Self::widen), are as many as values.
     #[inline(always)]
     pub fn normalise(&self, spread: &Spread, x: &[i8], tables: [&[i32]; 2], y: &mut [i8]) -> usize {
         match i32::try_from(spread.reciprocal) {
             Ok(reciprocal) if self.has_upper => {
                 let difference = Difference::new(spread, reciprocal);
-                if difference.is_narrow && self.is_whole && x.len() <= MOST_CHANNELS {
-                    self.all::<true>(&difference, x, tables, y)
-                } else {
-                    self.general(&difference, x, tables, y)
+                match (difference.is_narrow && self.is_whole, self.is_widened) {
+                    (true, true) => self.all::<true, true>(&difference, x, tables, y),
+                    (true, false) => self.all::<true, false>(&difference, x, tables, y),
+                    (false, _) => self.general(&difference, x, tables, y),
                 }
             }
             // 2^31 has no place in a lane.
@@ -110,13 +125,13 @@ impl Normaliser {
     /// [`all`](Self::all), in memory once.
     #[inline(never)]
     fn general(&self, difference: &Difference, x: &[i8], tables: [&[i32]; 2], y: &mut [i8]) -> usize {
-        self.all::<false>(difference, x, tables, y)
+        self.all::<false, false>(difference, x, tables, y)
     }
 
-    /// All whole vectors; with `PLAIN`, the difference [`is_narrow`](Difference::is_narrow), nothing is clamped to less than int8, and
-    /// there are no more than [`MOST_CHANNELS`].
+    /// All whole vectors; with `PLAIN`, the difference [`is_narrow`](Difference::is_narrow), and nothing is clamped to less than int8;
+    /// with `WIDE`, offsets were widened.
     #[inline(always)]
-    fn all<const PLAIN: bool>(
+    fn all<const PLAIN: bool, const WIDE: bool>(
         &self,
         difference: &Difference,
         x: &[i8],
@@ -125,13 +140,13 @@ impl Normaliser {
     ) -> usize {
         let vectors = x.len().min(gain.len()).min(offset.len()).min(y.len()) / 16;
         let (mut x, mut gain, mut offset, mut y) = (x.as_ptr(), gain.as_ptr(), offset.as_ptr(), y.as_mut_ptr());
-        let mut offsets = self.offsets.as_ptr();
+        let mut offsets = self.offsets.as_ptr().cast();
         for _ in 0..vectors {
             // SAFETY: so many vectors of sixteen elements of each.
             unsafe {
                 let values = vld1q_s8(x);
                 let gains = load_four::<0>(&mut gain);
-                let starts = if PLAIN { wide(&mut offsets) } else { widened(&mut offset) };
+                let starts = if WIDE { wide(&mut offsets) } else { widened(&mut offset) };
                 let [a, b] = difference.normalised::<PLAIN>(vmovl_s8(vget_low_s8(values)));
                 let [c, d] = difference.normalised::<PLAIN>(vmovl_high_s8(values));
                 let z = [a, b, c, d];
@@ -156,21 +171,20 @@ impl Normaliser {
     }
 }
 
-/// Sixteen offsets that were widened.
+/// Sixteen offsets that were widened; `from` moves on.
 ///
 /// # Safety
 /// There are as many.
 #[inline(always)]
-unsafe fn wide(offsets: &mut *const i64) -> [[int64x2_t; 2]; 4] {
-    let mut from = offsets.cast();
-    // SAFETY: the caller's promise.
-    let [[a, b, c, d], [e, f, g, h]] = unsafe { [load_four::<1>(&mut from), load_four::<2>(&mut from)] };
-    *offsets = from.cast();
-    // SAFETY: vectors are part of this architecture.
-    [[a, b], [c, d], [e, f], [g, h]].map(|pair| pair.map(|offsets| unsafe { vreinterpretq_s64_s32(offsets) }))
+unsafe fn wide(from: &mut *const i32) -> [[int64x2_t; 2]; 4] {
+    // SAFETY: the caller's promise; vectors are part of this architecture.
+    unsafe {
+        let [[a, b, c, d], [e, f, g, h]] = [load_four::<1>(from), load_four::<2>(from)];
+        [[a, b], [c, d], [e, f], [g, h]].map(|pair| pair.map(|offsets| vreinterpretq_s64_s32(offsets)))
+    }
 }
 
-/// Sixteen offsets, widened.
+/// Sixteen offsets times 2^16; `offsets` moves on.
 ///
 /// # Safety
 /// There are as many.

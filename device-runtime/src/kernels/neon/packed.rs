@@ -1,6 +1,6 @@
 //! Convolution with packed weights, eight filters side by side.
 //!
-//! Windows come in blocks of twelve, eight, four or one, whose taps [`draw`] has laid together. Each kind of instructions has kernels for
+//! Windows come in blocks of twelve, four or one, whose taps [`draw`] has laid together. Each kind of instructions has kernels for
 //! every size of block, which take all taps in one go.
 
 #[macro_use]
@@ -50,7 +50,6 @@ trait Kernel {
     /// The tables of every four sums; those of the panel move on to the next one's.
     unsafe fn tables(panel: &mut [*const i32; 3]) -> [Tables; 4];
     unsafe fn twelve(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 6];
-    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4];
     unsafe fn four(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 2];
     unsafe fn one(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> Sums;
     /// Puts the values of two pairs of windows in the order of windows and filters.
@@ -119,7 +118,6 @@ fn blocks<K: Kernel, const PLAIN: bool, const ADDS: bool>(
         unsafe {
             match block.size {
                 LARGEST => turn.panels(Turn::twelve),
-                8 => turn.panels(Turn::eight),
                 4 => turn.panels(Turn::four),
                 _ => turn.panels(Turn::one),
             }
@@ -197,29 +195,14 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             let tables = K::tables(&mut panel.tables);
             let first = K::values_of_eight::<PLAIN>(self.finish, [a, b, c, d], &tables);
             let last = K::order([e, f].map(|sums| self.finish.values_of::<PLAIN>(sums, &tables)));
-            let store = move |finish: &Finish<'_>, place: *mut i8, step| {
-                let place = K::store_eight::<PLAIN, ADDS>(finish, first, place, step);
-                finish.store_windows::<2, PLAIN, ADDS>(last, place, step);
-            };
             if panel.channels >= self.whole {
-                store(self.finish, panel.place, self.operands.channels);
+                let step = self.operands.channels;
+                let place = K::store_eight::<PLAIN, ADDS>(self.finish, first, panel.place, step);
+                self.finish.store_windows::<2, PLAIN, ADDS>(last, place, step);
             } else {
-                self.store_part(panel, move |finish, held| store(finish, held, PANEL));
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn eight(&self, panel: &mut Panel) {
-        // SAFETY: the promises of `panels`.
-        unsafe {
-            let sums = K::eight(self.taps, panel.tables[0], self.x, &mut panel.weights);
-            let values = K::values_of_eight::<PLAIN>(self.finish, sums, &K::tables(&mut panel.tables));
-            if panel.channels >= self.whole {
-                K::store_eight::<PLAIN, ADDS>(self.finish, values, panel.place, self.operands.channels);
-            } else {
-                self.store_part(panel, move |finish, held| {
-                    K::store_eight::<PLAIN, ADDS>(finish, values, held, PANEL);
+                self.store_part(panel, move |finish, rows| {
+                    let rest = K::store_eight::<PLAIN, false>(finish, first, rows, PANEL);
+                    finish.store_windows::<2, PLAIN, false>(last, rest, PANEL);
                 });
             }
         }
@@ -235,8 +218,8 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             if panel.channels >= self.whole {
                 self.finish.store_windows::<2, PLAIN, ADDS>(values, panel.place, self.operands.channels);
             } else {
-                self.store_part(panel, move |finish, held| {
-                    finish.store_windows::<2, PLAIN, ADDS>(values, held, PANEL);
+                self.store_part(panel, move |finish, rows| {
+                    finish.store_windows::<2, PLAIN, false>(values, rows, PANEL);
                 });
             }
         }
@@ -252,16 +235,18 @@ impl<'a, K: Kernel, const PLAIN: bool, const ADDS: bool> Turn<'a, K, PLAIN, ADDS
             if panel.channels >= self.whole {
                 self.finish.store_window::<PLAIN, ADDS>(values, panel.place);
             } else {
-                self.store_part(panel, move |finish, held| finish.store_window::<PLAIN, ADDS>(values, held));
+                self.store_part(panel, move |finish, rows| finish.store_window::<PLAIN, false>(values, rows));
             }
         }
     }
 
-    /// Stores what the block and the panel have of a whole block, which `store` is given.
+    /// Stores what the block and the panel have of a whole block, whose rows `store` gives, without what they are added to.
     #[inline(always)]
     unsafe fn store_part(&self, panel: &Panel, store: impl FnOnce(&Finish<'a>, *mut i8)) {
-        let part = (self.windows, panel.channels.min(PANEL));
+        let mut rows = [[0; PANEL]; LARGEST];
+        store(self.finish, rows.as_mut_ptr().cast());
+        let rows = rows.get(..self.windows).unwrap_or(&[]);
         // SAFETY: so many bytes of the windows.
-        unsafe { self.finish.store_by_way(panel.place, self.operands.channels, part, store) };
+        unsafe { self.finish.store_rows(rows, panel.place, self.operands.channels, panel.channels.min(PANEL)) };
     }
 }

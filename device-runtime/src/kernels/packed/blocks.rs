@@ -33,13 +33,11 @@ pub struct Blocks {
     line_step: usize,
 }
 
-/// Windows of the block that begins where so many are left in the line. Blocks of four and more may hold fewer.
+/// Windows of the block that begins where so many are left in the line. Blocks of four and twelve may hold fewer.
 pub const fn block_windows(left: usize) -> usize {
     match left {
         0..=1 => 1,
-        // The fifth and the ninth take less by themselves than three places without a window in a larger block.
-        2..=5 => 4,
-        6..=9 => 8,
+        2..=9 => 4,
         _ => LARGEST,
     }
 }
@@ -47,8 +45,9 @@ pub const fn block_windows(left: usize) -> usize {
 /// Windows of a line with those that fill its last block.
 const fn filled(windows: usize) -> usize {
     match windows % LARGEST {
-        0 | 5 | 9 => windows,
-        rest => windows - rest + block_windows(rest),
+        1 | 5 | 9 => windows,
+        10 => windows + 2,
+        _ => windows.next_multiple_of(4),
     }
 }
 
@@ -122,7 +121,7 @@ impl Blocks {
 pub struct Block {
     /// Where it starts in the image, in bytes.
     pub start: usize,
-    /// Windows that have a place in it: 1, 4, 8 or 12.
+    /// Windows that have a place in it: 1, 4 or 12.
     pub size: usize,
     /// Windows in it.
     pub windows: usize,

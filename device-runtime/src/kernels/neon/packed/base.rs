@@ -57,7 +57,7 @@ macro_rules! four {
     };
 }
 
-/// A unit of a block of eight windows.
+/// A unit of the first eight windows.
 macro_rules! eight {
     () => {
         concat!("ldp q0, q1, [{x}], #32\n", four!(), quad!("v1", 24, 25, 26, 27, 28, 29, 30, 31))
@@ -119,14 +119,6 @@ impl Kernel for Base {
                 "0",
                 twelve!()
             )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
-        // SAFETY: reads what the caller grants.
-        unsafe {
-            eight_windows!(taps, bias, x, weights, "", start_eight!(), "1", concat!(eight!(), eight!()), "0", eight!())
         }
     }
 

@@ -135,11 +135,12 @@ impl<C: Columns> Call<'_, C> {
     /// Stores the channels of one window or two.
     #[inline(always)]
     unsafe fn store_part(&self, values: int8x16_t, place: *mut i8, windows: usize) {
+        let mut rows = [[0; PANEL]; 2];
         // SAFETY: the caller grants the channels of the windows.
         unsafe {
-            self.finish.store_by_way(place, self.operands.channels, (windows, self.count), |finish, held| {
-                finish.store_two_windows::<false, true>(values, held, PANEL);
-            });
+            self.finish.store_two_windows::<true, false>(values, rows.as_mut_ptr().cast(), PANEL);
+            let rows = rows.get(..windows).unwrap_or(&[]);
+            self.finish.store_rows(rows, place, self.operands.channels, self.count);
         }
     }
 }

@@ -33,7 +33,7 @@ macro_rules! quad {
     };
 }
 
-/// A unit of eight windows, whose taps are in `$x` and `$y`.
+/// A unit of the first eight windows, whose taps are in `$x` and `$y`.
 macro_rules! eight {
     ($x:literal, $y:literal, $w:literal, $v:literal) => {
         concat!(quad!($x, $w, $v), quad!($y, $w, $v; 24 25 26 27 28 29 30 31))
@@ -55,13 +55,6 @@ macro_rules! twelve {
 macro_rules! two_of_twelve {
     () => {
         concat!(weights!(), twelve!("v4", "v5"), twelve!("v6", "v7"))
-    };
-}
-
-/// Two units of eight windows.
-macro_rules! two_of_eight {
-    () => {
-        concat!(values!(), weights!(), eight!("v0", "v1", "v4", "v5"), eight!("v2", "v3", "v6", "v7"))
     };
 }
 
@@ -114,27 +107,6 @@ impl Kernel for Dot {
                 two_of_twelve!(),
                 "0",
                 concat!(last_weights!(), twelve!("v4", "v5"))
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
-        // SAFETY: reads what the caller grants.
-        unsafe {
-            eight_windows!(
-                taps,
-                bias,
-                x,
-                weights,
-                ".arch_extension dotprod",
-                start_eight!(),
-                "2",
-                concat!(two_of_eight!(), two_of_eight!()),
-                "1",
-                two_of_eight!(),
-                "0",
-                concat!("ldp q0, q1, [{x}], #32\n", last_weights!(), eight!("v0", "v1", "v4", "v5"))
             )
         }
     }

@@ -61,7 +61,6 @@ fn cut<const UNIT: usize>(blocks: &Blocks, row: &[i8], line: &mut [i8]) {
             let size = block_windows(left);
             match size {
                 LARGEST => lay::<UNIT, LARGEST>(core::array::from_fn(window), taps, out),
-                8 => lay::<UNIT, 8>(core::array::from_fn(window), taps, out),
                 4 => lay::<UNIT, 4>(core::array::from_fn(window), taps, out),
                 _ => core::ptr::copy_nonoverlapping(x, out, taps),
             }

@@ -45,7 +45,7 @@ macro_rules! twelve_twice {
     };
 }
 
-/// A unit of eight windows.
+/// A unit of the first eight windows.
 macro_rules! eight {
     () => {
         concat!(
@@ -56,13 +56,6 @@ macro_rules! eight {
             products!(24, 25, 26, 27, "v2"),
             products!(28, 29, 30, 31, "v3"),
         )
-    };
-}
-
-/// Two units of eight windows.
-macro_rules! eight_twice {
-    () => {
-        concat!(eight!(), eight!())
     };
 }
 
@@ -94,10 +87,17 @@ macro_rules! start_pair {
     };
 }
 
-/// Starts the sums of eight windows.
-macro_rules! start_eight_pairs {
+/// Starts the sums of twelve windows.
+macro_rules! start_twelve_pairs {
     () => {
-        concat!(start_pair!(16, 19), start_pair!(20, 23), start_pair!(24, 27), start_pair!(28, 31))
+        concat!(
+            start_pair!(16, 19),
+            start_pair!(20, 23),
+            start_pair!(24, 27),
+            start_pair!(28, 31),
+            start_pair!(8, 11),
+            start_pair!(12, 15)
+        )
     };
 }
 
@@ -120,7 +120,7 @@ impl Kernel for Matrix {
                 x,
                 weights,
                 ".arch_extension i8mm",
-                concat!(start_eight_pairs!(), start_pair!(8, 11), start_pair!(12, 15)),
+                start_twelve_pairs!(),
                 "3",
                 concat!(twelve_twice!(), twelve_twice!(), twelve_twice!(), twelve_twice!()),
                 "2",
@@ -129,29 +129,6 @@ impl Kernel for Matrix {
                 twelve_twice!(),
                 "0",
                 twelve!()
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn eight(taps: Taps, bias: *const i32, x: *const i8, weights: &mut *const i8) -> [Sums; 4] {
-        // SAFETY: reads what the caller grants.
-        unsafe {
-            eight_windows!(
-                taps,
-                bias,
-                x,
-                weights,
-                ".arch_extension i8mm",
-                start_eight_pairs!(),
-                "3",
-                concat!(eight_twice!(), eight_twice!(), eight_twice!(), eight_twice!()),
-                "2",
-                concat!(eight_twice!(), eight_twice!()),
-                "1",
-                eight_twice!(),
-                "0",
-                eight!()
             )
         }
     }

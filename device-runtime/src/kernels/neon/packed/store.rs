@@ -5,7 +5,6 @@ use core::arch::asm;
 
 use super::PANEL;
 use crate::kernels::neon::finish::Finish;
-use crate::kernels::packed::LARGEST;
 
 /// The functions are unsafe: places have eight readable and writable bytes, or as many as a function says. With `PLAIN`,
 /// [`is_plain`](Finish::is_plain) holds; without `ADDS` there is no residual.
@@ -102,25 +101,20 @@ impl Finish<'_> {
         place
     }
 
-    /// Some of the windows at `place`, which are `step` bytes apart: the first `count` channels, at most eight, of `windows` windows, at
-    /// most those of a block, by way of a whole block of them, which `store` is given.
+    /// The first `count` channels, at most eight, of windows `step` bytes apart.
     #[inline(never)]
-    pub unsafe fn store_by_way(
-        &self,
-        place: *mut i8,
-        step: usize,
-        (windows, count): (usize, usize),
-        store: impl FnOnce(&Self, *mut i8),
-    ) {
-        let mut held = [[0i8; PANEL]; LARGEST];
-        // SAFETY: the caller's promise.
-        unsafe {
-            for (window, held) in held.iter_mut().take(windows).enumerate() {
-                copy(place.wrapping_add(window * step), held.as_mut_ptr(), count);
-            }
-            store(self, held.as_mut_ptr().cast());
-            for (window, held) in held.iter().take(windows).enumerate() {
-                copy(held.as_ptr(), place.wrapping_add(window * step), count);
+    pub unsafe fn store_rows(&self, rows: &[[i8; PANEL]], place: *mut i8, step: usize, count: usize) {
+        for (window, row) in rows.iter().enumerate() {
+            let (place, mut held) = (place.wrapping_add(window * step), [0; PANEL]);
+            // SAFETY: the caller's promise, and eight bytes of both rows.
+            unsafe {
+                let mut values = vcombine_s8(vld1_s8(row.as_ptr()), vcreate_s8(0));
+                if let Some(addition) = &self.residual {
+                    copy(place, held.as_mut_ptr(), count);
+                    values = addition.of::<false>(values, vcombine_s8(vld1_s8(held.as_ptr()), vcreate_s8(0)));
+                }
+                vst1_s8(held.as_mut_ptr(), vget_low_s8(values));
+                copy(held.as_ptr(), place, count);
             }
         }
     }

@@ -80,21 +80,6 @@ macro_rules! twelve_windows {
     };
 }
 
-/// [`windows`] of a block of eight.
-macro_rules! eight_windows {
-    ($($rest:tt)*) => {
-        windows!(
-            [
-                [a0 "v16", a1 "v17", a2 "v18", a3 "v19"],
-                [b0 "v20", b1 "v21", b2 "v22", b3 "v23"],
-                [c0 "v24", c1 "v25", c2 "v26", c3 "v27"],
-                [d0 "v28", d1 "v29", d2 "v30", d3 "v31"]
-            ],
-            $($rest)*
-        )
-    };
-}
-
 /// [`windows`] of a block of four.
 macro_rules! four_windows {
     ($($rest:tt)*) => {
@@ -117,17 +102,16 @@ macro_rules! start {
     };
 }
 
-/// [`start`] of a block of eight.
-macro_rules! start_eight {
-    () => {
-        concat!(start!(16, 17, 18, 19), start!(20, 21, 22, 23), start!(24, 25, 26, 27), start!(28, 29, 30, 31))
-    };
-}
-
 /// [`start`] of a block of twelve.
 macro_rules! start_twelve {
     () => {
-        concat!(start_eight!(), start!(8, 9, 10, 11), start!(12, 13, 14, 15))
+        concat!(
+            start_four!(),
+            start!(24, 25, 26, 27),
+            start!(28, 29, 30, 31),
+            start!(8, 9, 10, 11),
+            start!(12, 13, 14, 15)
+        )
     };
 }
 

@@ -3,7 +3,7 @@
 # MobileNetV2 0.35 at 96x96 and of DeiT-Ti at 224x224: processor time per inference on this machine, and instructions per inference
 # on emulated 64-bit Arm processors without the dot product, with it, and with everything QEMU knows. There the tract executor too.
 #
-#   tests/peers.sh
+#   tests/peers.sh                    (stitchkit bench --linux runs it and makes tables of what it prints)
 #
 # Instructions are those of a run of six inferences less those of a run of one; of DeiT-Ti, of two less one. Needs apt, pip and network; nothing is installed
 # outside the folder. Prints one line per machine, network and runtime; the last column is our figure over theirs.
@@ -13,6 +13,7 @@
 #   STITCHKIT_PEERS_ARM   0 leaves out the emulated processors; default 1
 #   STITCHKIT_PEERS_TRACT 0 leaves out the tract executor, whose build takes minutes; default 1
 #   STITCHKIT             the program; default: built here
+#   STITCHKIT_PEERS_TABS  1 puts tabs between the columns; default 0
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +26,9 @@ tract=${STITCHKIT_PEERS_TRACT:-1}
 rounds=5
 mkdir -p "$work"
 
-line() { printf '%-12s %-12s %-12s %12s %8s\n' "$@"; }
+line() {
+    if [ "${STITCHKIT_PEERS_TABS:-0}" = 1 ]; then printf '%s\t%s\t%s\t%s\t%s\n' "$@"; else printf '%-12s %-12s %-12s %12s %8s\n' "$@"; fi
+}
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 

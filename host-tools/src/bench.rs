@@ -13,6 +13,7 @@
 //! counter proves itself in every run on loops of known length.
 
 pub mod baseline;
+pub mod linux;
 pub mod microflow;
 pub mod models;
 pub mod peers;

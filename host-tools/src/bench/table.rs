@@ -103,16 +103,15 @@ fn distinct<'a>(cases: &'a [Case], value: impl Fn(&'a Case) -> &'a String) -> Ve
     found
 }
 
-/// A document with every marked block filled anew; `None` if it has none, or one that is not closed.
+/// A document with the blocks behind these marks filled anew; `None` if it has none of them, or one that is not closed.
 #[must_use]
-pub fn fill(document: &str, list: &[Case], peers: &[Peer]) -> Option<String> {
+pub fn fill(document: &str, tables: &[(&str, String)]) -> Option<String> {
     let mut text = String::new();
     let mut rest = document;
     let mut blocks = 0;
     loop {
-        let starts = [SUMMARY, CASES].into_iter().filter_map(|mark| Some((rest.find(mark)?, mark)));
-        let Some((at, mark)) = starts.min() else { break };
-        let table = if mark == SUMMARY { summary(list, peers) } else { cases(list, peers) };
+        let starts = tables.iter().filter_map(|(mark, table)| Some((rest.find(mark)?, mark, table)));
+        let Some((at, mark, table)) = starts.min() else { break };
         let (before, after) = rest.split_at(at + mark.len());
         let (_, after) = after.split_once(END)?;
         let _ = write!(text, "{before}\n\n{table}\n{END}");
@@ -187,11 +186,12 @@ mod tests {
     fn marked_blocks_are_filled_and_the_rest_is_kept() {
         let list = [case("a", "qemu-m4", 1_100_000)];
         let document = format!("# Title\n{CASES}\nold\n{END}\ntext\n{SUMMARY}{END}\nend\n");
-        let filled = fill(&document, &list, &[]).unwrap();
+        let tables = [(SUMMARY, summary(&list, &[])), (CASES, cases(&list, &[]))];
+        let filled = fill(&document, &tables).unwrap();
         assert!(filled.starts_with("# Title\n") && filled.ends_with("\nend\n") && !filled.contains("old"), "{filled}");
-        assert!(filled.contains(&cases(&list, &[])) && filled.contains(&summary(&list, &[])));
-        assert_eq!(fill(&filled, &list, &[]).as_ref(), Some(&filled));
-        assert_eq!(fill("no marks", &list, &[]), None);
-        assert_eq!(fill(&format!("{CASES} never closed"), &list, &[]), None);
+        assert!(tables.iter().all(|(_, table)| filled.contains(table)));
+        assert_eq!(fill(&filled, &tables).as_ref(), Some(&filled));
+        assert_eq!(fill("no marks", &tables), None);
+        assert_eq!(fill(&format!("{CASES} never closed"), &tables), None);
     }
 }

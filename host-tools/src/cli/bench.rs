@@ -8,7 +8,7 @@ use serde::Serialize;
 use stitchkit::bench::baseline::{Baseline, Change};
 use stitchkit::bench::models::Model;
 use stitchkit::bench::peers::{self, Peer};
-use stitchkit::bench::{self, BenchError, Case, microflow, table};
+use stitchkit::bench::{self, BenchError, Case, linux, microflow, table};
 use stitchkit::board::emulated::{self, EMULATED, Emulated, Firmware};
 use stitchkit::compile::filters::{FilterOrder, Weave};
 use stitchkit::compile::memory::Memories;
@@ -71,6 +71,11 @@ pub struct Command {
     /// build takes a minute or more; narrow it down with --board and --model.
     #[arg(long, conflicts_with = "from")]
     microflow: bool,
+    /// Compare with LiteRT and ONNX Runtime on Linux instead: processor time on this machine, instructions on emulated 64-bit Arm
+    /// processors, by `tests/peers.sh` of the repository. It fetches both from PyPI, and builds what it runs: 5 to 20 minutes.
+    /// --markdown then fills the blocks between `<!-- bench:linux-arm -->` or `<!-- bench:linux-host -->` and `<!-- bench:end -->`.
+    #[arg(long, conflicts_with_all = ["boards", "models", "bundle", "arena_limit", "weave", "steps", "from", "check", "update", "peers", "microflow"])]
+    linux: bool,
     /// Folder of the firmware that emulated boards run.
     #[arg(long, value_name = "FOLDER", default_value = "examples/qemu-cortex-m")]
     firmware: PathBuf,
@@ -85,7 +90,8 @@ Examples:
   stitchkit bench --board qemu-m4 --model autoencoder --weave never   filters one after the other
   stitchkit bench --board qemu-m4 --model dscnn --microflow        microflow built and counted beside it
   stitchkit bench --check tests/bench-baseline.json                fails on a regression
-  stitchkit bench --update tests/bench-baseline.json --markdown README.md";
+  stitchkit bench --update tests/bench-baseline.json --markdown README.md
+  stitchkit bench --linux --markdown host-tools/docs/benchmarks.md  beside LiteRT and ONNX Runtime";
 
 /// What is to be counted.
 struct Subject {
@@ -147,6 +153,11 @@ struct Report {
 }
 
 #[derive(Serialize)]
+struct LinuxReport {
+    figures: Vec<linux::Figure>,
+}
+
+#[derive(Serialize)]
 struct Row {
     #[serde(flatten)]
     case: Case,
@@ -163,6 +174,9 @@ struct Unfit {
 impl Command {
     /// Runs the verb.
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        if self.linux {
+            return self.compare_on_linux(ui);
+        }
         let mut peers = self.all_peers()?;
         for path in self.markdown.iter().chain(&self.update) {
             output_file::check(path)?;
@@ -180,7 +194,9 @@ impl Command {
             update(path, &cases)?;
         }
         for path in &self.markdown {
-            fill(path, &cases, &peers)?;
+            let tables =
+                [(table::SUMMARY, table::summary(&cases, &peers)), (table::CASES, table::cases(&cases, &peers))];
+            fill(path, &tables)?;
         }
         let compiler = emulated::compiler().unwrap_or_default();
         let compared = check.as_ref().map(|baseline| baseline.changes(&cases, &compiler));
@@ -207,6 +223,24 @@ impl Command {
             bail!(LimitsNotMet(reasons.join("\n")));
         }
         Ok(())
+    }
+
+    fn compare_on_linux(&self, ui: &Ui) -> anyhow::Result<()> {
+        for path in &self.markdown {
+            output_file::check(path)?;
+        }
+        let program = std::env::current_exe().context("this program's own path is unknown")?;
+        let script = self.firmware.join("../../tests/peers.sh");
+        let figures = linux::measure(&script, &program, |figure| {
+            let linux::Figure { machine, network, runtime, per_run } = figure;
+            ui.note(format!("{machine}, {network}, {runtime}: {}", grouped(*per_run)));
+        })?;
+        let tables = [(linux::ARM, linux::arm_table(&figures)), (linux::HOST, linux::host_table(&figures))];
+        for path in &self.markdown {
+            fill(path, &tables)?;
+        }
+        let [(_, arm), (_, host)] = tables;
+        ui.print(&LinuxReport { figures }, || format!("{arm}\nMicroseconds on this machine:\n\n{host}"))
     }
 
     fn all_peers(&self) -> anyhow::Result<Vec<Peer>> {
@@ -374,11 +408,13 @@ fn update(path: &Path, cases: &[Case]) -> anyhow::Result<()> {
     output_file::write(path, text.as_bytes())
 }
 
-fn fill(path: &Path, cases: &[Case], peers: &[Peer]) -> anyhow::Result<()> {
+/// Fills the blocks of a document behind these marks.
+fn fill(path: &Path, tables: &[(&str, String)]) -> anyhow::Result<()> {
     let document = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let filled = table::fill(&document, cases, peers);
+    let filled = table::fill(&document, tables);
     let filled = filled.with_context(|| {
-        format!("{}: no block from {} or {} to {}", path.display(), table::SUMMARY, table::CASES, table::END)
+        let marks: Vec<&str> = tables.iter().map(|(mark, _)| *mark).collect();
+        format!("{}: no block from {} to {}", path.display(), marks.join(" or "), table::END)
     })?;
     output_file::write(path, filled.as_bytes())
 }

@@ -26,11 +26,14 @@ program() {
 build() {
     local target=$1 backend=$2 options=() flags=() links=()
     [ "$backend" != tract ] || options+=(--features tract)
-    # musl is static by itself; glibc when asked. Rust has musl for armv7 too, but not every mirror does.
-    case "$backend $target" in "static "*-gnu*) flags=(RUSTFLAGS="-C target-feature=+crt-static") ;; esac
+    # Device programs abort on panic and never unwind, so they need no unwind information where a tool lets them go without, nor an
+    # index of it. musl is static by itself; glibc when asked. Rust has musl for armv7 too, but not every mirror does.
+    case "$backend $target" in
+        "static "*-gnu*) flags=(RUSTFLAGS="-C target-feature=+crt-static") ;;
+        "static "*) flags=(RUSTFLAGS="-C force-unwind-tables=no") links=(-C "link-arg=--no-eh-frame-hdr") ;;
+        *) links=(-C "link-arg=-Wl,--no-eh-frame-hdr") ;;
+    esac
     echo "building stitchkit-device: $target $backend" >&2
-    # Device programs abort on panic and never unwind, so they need no index of unwind information.
-    [ "$backend" = static ] || links=(-C "link-arg=-Wl,--no-eh-frame-hdr")
     (cd "$root" && env "${flags[@]}" cargo rustc --quiet --profile device -p stitchkit-device --bin stitchkit-device \
         --target "$target" "${options[@]}" -- "${links[@]}") ||
         give_up "the build failed"
